@@ -1,0 +1,11 @@
+// Ours: a plain-object handler.
+import { readFileSync } from 'node:fs';
+import { start } from 'valk-aio';
+
+const [keyFile, certFile, connections] = process.argv.slice(2);
+const aio = start({ maxConnections: Number(connections) });
+const server = await aio.listen({ port: 0, key: readFileSync(keyFile), cert: readFileSync(certFile) }, () => ({
+  headers: { 'content-type': 'text/plain' },
+  body: 'Hello, world\n',
+}));
+process.send(server.port);

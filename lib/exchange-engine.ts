@@ -1,0 +1,356 @@
+import { AioError } from './errors.js';
+import type { AbortCause, ConnectionInfo, Exchange } from './exchange.js';
+import { INLINE_MAX, KIND, type NativeEngine, OUT, REQUEST_FLAG } from './native.js';
+
+/** RFC 9113, section 7. */
+const INTERNAL_ERROR = 2;
+
+/** Fields of an answer, in bytes: nghttp2 sends no larger header block. */
+const MAX_FIELDS = 60 * 1024;
+
+/** The methods of Buffer that its types leave out: the quickest ways between strings and bytes. */
+export interface RawBuffer extends Buffer {
+  latin1Slice(start: number, end: number): string;
+  latin1Write(text: string, offset: number): number;
+  utf8Write(text: string, offset: number): number;
+}
+
+/** The buffer of answers: records for the engine, handed over in one go (native/binding/bridge.h). */
+export class Outbox {
+  readonly engine: NativeEngine;
+  readonly #bytes: RawBuffer;
+  readonly #words: Int32Array;
+  readonly #flushLater = (): void => {
+    this.#scheduled = false;
+    this.engine.flush();
+  };
+  #scheduled = false;
+
+  constructor(engine: NativeEngine, out: Uint8Array) {
+    this.engine = engine;
+    this.#bytes = Buffer.from(out.buffer, out.byteOffset, out.byteLength) as RawBuffer;
+    this.#words = new Int32Array(out.buffer, out.byteOffset, out.byteLength >> 2);
+  }
+
+  /**
+   * Adds a record.
+   *
+   * @param kind - a kind of `KIND`, with its flag and the status shifted to their places
+   * @param head - fields as Latin-1 text, or the code of a reset
+   * @param body - at most `INLINE_MAX` bytes as UTF-8
+   * @param contentLength - -1 for none
+   * @returns how many bytes the body had
+   */
+  add(
+    kind: number,
+    index: number,
+    generation: number,
+    head: string | number,
+    body: string | Uint8Array | null,
+    contentLength: number,
+  ): number {
+    const words = this.#words;
+    const headLength = typeof head === 'string' ? head.length : 0;
+    const room =
+      OUT.recordBytes + headLength + (body === null ? 0 : typeof body === 'string' ? body.length * 3 : body.length) + 4;
+    if ((words[OUT.used] as number) + room > this.#bytes.length) this.engine.flush();
+    const start = words[OUT.used] as number;
+    let end = start + OUT.recordBytes;
+    if (headLength > 0) end += this.#bytes.latin1Write(head as string, end);
+    let bodyLength = 0;
+    if (typeof body === 'string') {
+      bodyLength = this.#bytes.utf8Write(body, end);
+    } else if (body !== null) {
+      bodyLength = body.length;
+      this.#bytes.set(body, end);
+    }
+    const word = start >> 2;
+    words[word] = kind;
+    words[word + 1] = index;
+    words[word + 2] = generation;
+    words[word + 3] = typeof head === 'string' ? headLength : head;
+    words[word + 4] = bodyLength;
+    words[word + 5] = contentLength | 0;
+    words[word + 6] = Math.floor(contentLength / 0x1_0000_0000);
+    words[OUT.used] = (end + bodyLength + 3) & ~3;
+    if (words[OUT.inTurn] === 0 && !this.#scheduled) {
+      this.#scheduled = true;
+      process.nextTick(this.#flushLater);
+    }
+    return bodyLength;
+  }
+}
+
+/** Where open exchanges are found by the events that name them. */
+export type OpenExchanges = (EngineExchange | undefined)[];
+
+/** An exchange over the engine. */
+export class EngineExchange implements Exchange {
+  readonly head: string;
+  readonly connection: ConnectionInfo;
+  readonly #outbox: Outbox;
+  readonly #open: OpenExchanges;
+  readonly #index: number;
+  readonly #generation: number;
+  readonly #flags: number;
+  readonly #bodyLength: number;
+  #begun = false;
+  /** We have sent the last record: the engine forgets the exchange, and so do we. */
+  #released = false;
+  #aborted: AbortCause | undefined;
+  #listeners: ((cause: AbortCause) => void)[] | undefined;
+  #trailers = '';
+  #inlineLeft = INLINE_MAX;
+  /** Bytes that the engine had no room for yet, oldest first; `#offset` of the first were sent. */
+  #pending: Uint8Array[] | undefined;
+  #offset = 0;
+  /** A writable event is due before more can be sent. */
+  #full = false;
+  /** The trailers to finish with, once nothing is pending. */
+  #finish: string | undefined;
+  #onWritable: ((open: boolean) => void) | undefined;
+  #onReadable: (() => void) | undefined;
+
+  constructor(
+    outbox: Outbox,
+    open: OpenExchanges,
+    head: string,
+    connection: ConnectionInfo,
+    index: number,
+    generation: number,
+    flags: number,
+    bodyLength: number,
+  ) {
+    this.#outbox = outbox;
+    this.#open = open;
+    this.head = head;
+    this.connection = connection;
+    this.#index = index;
+    this.#generation = generation;
+    this.#flags = flags;
+    this.#bodyLength = bodyLength;
+    if ((flags & REQUEST_FLAG.hasTrailers) !== 0) this.#trailers = outbox.engine.trailers(index, generation);
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  get released(): boolean {
+    return this.#released;
+  }
+
+  get hasBody(): boolean {
+    return (this.#flags & REQUEST_FLAG.hasBody) !== 0;
+  }
+
+  get streaming(): boolean {
+    return (this.#flags & REQUEST_FLAG.streams) !== 0;
+  }
+
+  get isHead(): boolean {
+    return (this.#flags & REQUEST_FLAG.isHead) !== 0;
+  }
+
+  get aborted(): AbortCause | undefined {
+    return this.#aborted;
+  }
+
+  get gone(): boolean {
+    return this.#aborted !== undefined || this.#released;
+  }
+
+  // ---- the request ----
+
+  takeBody(): Uint8Array<ArrayBuffer> {
+    const body = new Uint8Array(this.#bodyLength);
+    if (this.#bodyLength > 0) {
+      if (this.#released || !this.#outbox.engine.takeBody(this.#index, this.#generation, body)) throw bodyGone();
+    }
+    return body;
+  }
+
+  async readChunk(): Promise<Uint8Array<ArrayBuffer> | null> {
+    for (;;) {
+      const chunk = this.#released ? false : this.#outbox.engine.read(this.#index, this.#generation);
+      if (this.#aborted !== undefined || chunk === false) throw bodyGone();
+      if (chunk !== undefined) return chunk;
+      await new Promise<void>((resolve) => {
+        this.#onReadable = resolve;
+      });
+    }
+  }
+
+  cancelBody(): void {
+    if (!this.#released) this.#add(KIND.ignoreBody, '', null, -1);
+  }
+
+  trailerText(): string {
+    return this.#trailers;
+  }
+
+  onAbort(listener: (cause: AbortCause) => void): void {
+    if (this.#aborted !== undefined) {
+      listener(this.#aborted);
+      return;
+    }
+    this.#listeners ??= [];
+    this.#listeners.push(listener);
+  }
+
+  // ---- the answer ----
+
+  respond(status: number, fields: string, body: string | Uint8Array | null, contentLength = -1): void {
+    if (this.#released || this.#begun) return;
+    if (fields.length > MAX_FIELDS) {
+      this.reset(INTERNAL_ERROR);
+      return;
+    }
+    const suppressed = this.isHead || status === 204 || status === 304;
+    if (body === null || (body.length <= INLINE_MAX / (typeof body === 'string' ? 3 : 1) && !suppressed)) {
+      this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, body, contentLength);
+      return;
+    }
+    const length =
+      contentLength >= 0 ? contentLength : typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+    if (suppressed) {
+      this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, null, status === 204 ? -1 : length);
+      return;
+    }
+    this.begin(status, fields, length);
+    this.write(body);
+    this.finish('');
+  }
+
+  begin(status: number, fields: string, contentLength: number | undefined): void {
+    if (this.#released || this.#begun) return;
+    if (fields.length > MAX_FIELDS) {
+      this.reset(INTERNAL_ERROR);
+      return;
+    }
+    this.#begun = true;
+    this.#add(KIND.respond | (status << 16), fields, null, contentLength ?? -1);
+  }
+
+  write(chunk: string | Uint8Array): boolean {
+    if (this.gone || this.#finish !== undefined) return false;
+    const most = typeof chunk === 'string' ? chunk.length * 3 : chunk.length;
+    if (most === 0) return this.#pending === undefined;
+    if (this.#pending === undefined && most <= this.#inlineLeft) {
+      this.#inlineLeft -= this.#add(KIND.write, '', chunk, -1);
+      return true;
+    }
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+    if (this.#pending === undefined) this.#pending = [bytes];
+    else this.#pending.push(bytes);
+    this.#drain();
+    return this.#pending === undefined && !this.gone;
+  }
+
+  whenWritable(): Promise<boolean> {
+    if (this.gone) return Promise.resolve(false);
+    if (this.#pending === undefined) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      this.#onWritable = resolve;
+    });
+  }
+
+  finish(trailers: string): void {
+    if (this.#released) return;
+    if (this.#pending !== undefined && this.#aborted === undefined) {
+      this.#finish = trailers;
+      return;
+    }
+    this.#release(KIND.finish, trailers, null, -1);
+  }
+
+  reset(code: number): void {
+    if (!this.#released) this.#release(KIND.reset, code, null, -1);
+  }
+
+  // ---- events ----
+
+  /** The stream has ended early. */
+  abort(cause: AbortCause): void {
+    if (this.#aborted !== undefined) return;
+    this.#aborted = cause;
+    // Nobody finishes what was only waiting for room.
+    if (this.#finish !== undefined) this.end();
+    this.#wakeAll();
+    const listeners = this.#listeners;
+    this.#listeners = undefined;
+    for (const listener of listeners ?? []) listener(cause);
+  }
+
+  /** The engine has let go of the exchange. */
+  end(): void {
+    if (this.#released) return;
+    this.#release(KIND.settle, '', null, -1);
+    if (this.#aborted === undefined) this.abort('closed');
+  }
+
+  readable(hasTrailers: boolean): void {
+    if (hasTrailers && !this.#released) this.#trailers = this.#outbox.engine.trailers(this.#index, this.#generation);
+    const wake = this.#onReadable;
+    this.#onReadable = undefined;
+    wake?.();
+  }
+
+  writable(): void {
+    this.#full = false;
+    this.#drain();
+    if (this.#pending !== undefined) return;
+    const wake = this.#onWritable;
+    this.#onWritable = undefined;
+    wake?.(!this.gone);
+  }
+
+  /** Sends of what is pending as much as the engine takes. */
+  #drain(): void {
+    while (this.#pending !== undefined && !this.#full && !this.#released) {
+      const bytes = this.#pending[0] as Uint8Array;
+      const sent = this.#outbox.engine.write(this.#index, this.#generation, bytes, this.#offset);
+      if (sent < 0) {
+        // -2: the body was detached or made shorter while it was being sent. A body that looks whole and isn't must not be.
+        this.#pending = undefined;
+        if (sent === -1) this.end();
+        else this.reset(INTERNAL_ERROR);
+        return;
+      }
+      this.#full = true;
+      this.#offset += sent;
+      if (this.#offset < bytes.length || sent === 0) continue;
+      this.#offset = 0;
+      this.#pending.shift();
+      if (this.#pending.length === 0) this.#pending = undefined;
+    }
+    if (this.#pending === undefined && this.#finish !== undefined) this.finish(this.#finish);
+  }
+
+  #add(kind: number, head: string | number, body: string | Uint8Array | null, contentLength: number): number {
+    return this.#outbox.add(kind, this.#index, this.#generation, head, body, contentLength);
+  }
+
+  /** Adds the last record. */
+  #release(kind: number, head: string | number, body: string | Uint8Array | null, contentLength: number): void {
+    this.#add(kind, head, body, contentLength);
+    this.#released = true;
+    this.#pending = undefined;
+    if (this.#open[this.#index] === this) this.#open[this.#index] = undefined;
+    if (this.#onWritable !== undefined || this.#onReadable !== undefined) this.#wakeAll();
+  }
+
+  #wakeAll(): void {
+    this.readable(false);
+    const wake = this.#onWritable;
+    this.#onWritable = undefined;
+    wake?.(false);
+  }
+}
+
+function bodyGone(): AioError {
+  return new AioError(
+    'ERR_VALK_AIO_BODY_GONE',
+    "The request's body is gone: the request has been answered, or its stream has ended",
+  );
+}

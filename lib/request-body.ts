@@ -1,0 +1,142 @@
+import { Readable } from 'node:stream';
+import { type ReadableByteStreamController, ReadableStream, type UnderlyingByteSource } from 'node:stream/web';
+import type { RequestSource } from './exchange.js';
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/**
+ * A request's body: read once, either whole or through `stream`.
+ *
+ * Reading it whole goes past the stream, and disturbs it where there is one, so that whoever holds it sees that the body
+ * was used.
+ */
+export class RequestBody {
+  readonly #source: RequestSource;
+  #stream: ReadableStream<Uint8Array> | undefined;
+  #held: Bytes | undefined;
+  #taken = false;
+
+  constructor(source: RequestSource) {
+    this.#source = source;
+  }
+
+  /** The stream, made when it is first asked for: one of bytes, which reads nothing ahead. */
+  get stream(): ReadableStream<Uint8Array> {
+    if (this.#stream === undefined) {
+      const source: UnderlyingByteSource = {
+        type: 'bytes',
+        pull: (controller) => this.#pull(controller),
+        cancel: () => this.#cancel(),
+      };
+      this.#stream = new ReadableStream(source, { highWaterMark: 0 });
+      if (this.#taken) disturb(this.#stream);
+    }
+    return this.#stream;
+  }
+
+  /** The stream, where there is one already. */
+  get openStream(): ReadableStream<Uint8Array> | undefined {
+    return this.#stream;
+  }
+
+  /** Whether any of it was read or dropped. */
+  get used(): boolean {
+    return this.#taken || (this.#stream !== undefined && isDisturbed(this.#stream));
+  }
+
+  /** Whether it can no longer be read whole: used, or its stream has a reader. */
+  get unusable(): boolean {
+    return this.used || this.#stream?.locked === true;
+  }
+
+  /**
+   * Takes the bytes out of the engine now, where they lie there whole, so that they can be read after the answer.
+   *
+   * @throws AioError when they are gone
+   */
+  hold(): void {
+    if (!this.unusable && !this.#source.streaming) this.#held ??= this.#source.takeBody();
+  }
+
+  /**
+   * Reads it whole and gives what |convert| makes of it.
+   *
+   * @returns rejects with a `TypeError` when the body is unusable, with an `AioError` when it is gone, or with what
+   *   |convert| throws
+   */
+  read<Result>(convert: (bytes: Bytes) => Result): Promise<Awaited<Result>> {
+    if (this.unusable) return Promise.reject(new TypeError('Body is unusable: Body has already been read'));
+    this.#taken = true;
+    if (this.#stream !== undefined) disturb(this.#stream);
+    if (this.#source.streaming) return collect(this.#source).then(convert) as Promise<Awaited<Result>>;
+    try {
+      return Promise.resolve(convert(this.#takeHeld()));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #takeHeld(): Bytes {
+    const bytes = this.#held ?? this.#source.takeBody();
+    this.#held = undefined;
+    return bytes;
+  }
+
+  #pull(controller: ReadableByteStreamController): void | Promise<void> {
+    if (this.#source.streaming) return this.#pullChunk(controller);
+    const bytes = this.#takeHeld();
+    if (bytes.byteLength > 0) controller.enqueue(wholeBuffer(bytes));
+    close(controller);
+  }
+
+  async #pullChunk(controller: ReadableByteStreamController): Promise<void> {
+    let chunk = await this.#source.readChunk();
+    // A byte stream takes no empty chunk.
+    while (chunk !== null && chunk.byteLength === 0) chunk = await this.#source.readChunk();
+    if (chunk === null) close(controller);
+    else controller.enqueue(wholeBuffer(chunk));
+  }
+
+  #cancel(): void {
+    if (!this.#taken && this.#source.streaming) this.#source.cancelBody();
+  }
+}
+
+/** Whether any of a stream was read, or it was cancelled. */
+export function isDisturbed(stream: ReadableStream): boolean {
+  // It takes the web's streams too; its types do not say so.
+  return Readable.isDisturbed(stream as unknown as Readable);
+}
+
+function disturb(stream: ReadableStream): void {
+  void stream.cancel();
+}
+
+function close(controller: ReadableByteStreamController): void {
+  controller.close();
+  // A reader with a buffer of its own waits until that is given back.
+  (controller.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
+}
+
+/** A byte stream takes over the buffer below a chunk: it must be no part of one that others use. */
+function wholeBuffer(bytes: Bytes): Bytes {
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+}
+
+async function collect(source: RequestSource): Promise<Bytes> {
+  const chunks: Bytes[] = [];
+  let length = 0;
+  for (let chunk = await source.readChunk(); chunk !== null; chunk = await source.readChunk()) {
+    chunks.push(chunk);
+    length += chunk.byteLength;
+  }
+  const [first] = chunks;
+  if (chunks.length === 1 && first !== undefined) return first;
+  const whole = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return whole;
+}

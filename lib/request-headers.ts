@@ -1,0 +1,109 @@
+import { inspect } from 'node:util';
+import { appendFields, fieldsStart, findField } from './request-head.js';
+
+/** Names that need no look at case or grammar. */
+const PLAIN_NAME = /^[a-z\d-]+$/;
+
+/** `Headers` as the standard has it: with methods, which a subclass may override. */
+interface HeadersMethods {
+  append(name: string, value: string): void;
+  delete(name: string): void;
+  entries(): ReturnType<Headers['entries']>;
+  forEach(...args: Parameters<Headers['forEach']>): void;
+  get(name: string): string | null;
+  getSetCookie(): string[];
+  has(name: string): boolean;
+  keys(): ReturnType<Headers['keys']>;
+  set(name: string, value: string): void;
+  values(): ReturnType<Headers['values']>;
+}
+
+const StandardHeaders = Headers as unknown as new () => HeadersMethods;
+
+/**
+ * The `Headers` of a request that hold no field until something other than `get` or `has` is asked: filling them costs
+ * many times a search in the head's text.
+ *
+ * The web's own constructors read the fields of plain `Headers` past their methods; those of a class with an iterator of
+ * its own they iterate, so that they never find these ones empty.
+ */
+export class RequestHeaders extends StandardHeaders {
+  #head: string | undefined;
+
+  /** @param head - the request's head, see `RequestSource` */
+  constructor(head: string) {
+    super();
+    this.#head = head;
+  }
+
+  #fill(): void {
+    const head = this.#head;
+    if (head === undefined) return;
+    this.#head = undefined;
+    appendFields(this, head, fieldsStart(head));
+  }
+
+  override get(name: string): string | null {
+    if (this.#head !== undefined) {
+      if (PLAIN_NAME.test(name)) return findField(this.#head, fieldsStart(this.#head), name);
+      this.#fill();
+    }
+    return super.get(name);
+  }
+
+  override has(name: string): boolean {
+    if (this.#head !== undefined) {
+      if (PLAIN_NAME.test(name)) return findField(this.#head, fieldsStart(this.#head), name) !== null;
+      this.#fill();
+    }
+    return super.has(name);
+  }
+
+  override append(name: string, value: string): void {
+    this.#fill();
+    super.append(name, value);
+  }
+
+  override set(name: string, value: string): void {
+    this.#fill();
+    super.set(name, value);
+  }
+
+  override delete(name: string): void {
+    this.#fill();
+    super.delete(name);
+  }
+
+  override getSetCookie(): string[] {
+    this.#fill();
+    return super.getSetCookie();
+  }
+
+  override forEach(...args: Parameters<Headers['forEach']>): void {
+    this.#fill();
+    super.forEach(...args);
+  }
+
+  override keys(): ReturnType<Headers['keys']> {
+    this.#fill();
+    return super.keys();
+  }
+
+  override values(): ReturnType<Headers['values']> {
+    this.#fill();
+    return super.values();
+  }
+
+  override entries(): ReturnType<Headers['entries']> {
+    this.#fill();
+    return super.entries();
+  }
+
+  [Symbol.iterator](): ReturnType<Headers['entries']> {
+    return this.entries();
+  }
+
+  [inspect.custom](_depth: number, options: object): string {
+    return `Headers ${inspect(Object.fromEntries(this.entries()), options)}`;
+  }
+}

@@ -1,0 +1,136 @@
+import type { AbortCause, ConnectionInfo } from './exchange.js';
+import { EngineExchange, type OpenExchanges, Outbox, type RawBuffer } from './exchange-engine.js';
+import { CONTROL, EVENT, type NativeEngine, type NativeMemory, RECORD } from './native.js';
+import { runHandler, type ServerContext } from './response.js';
+
+/** How long one turn may call handlers before the rest of the event loop has its turn. */
+const SLICE_MS = 2;
+
+/** The engine's numbers of causes (valk_abort_t). */
+const CAUSES: readonly AbortCause[] = ['closed', 'reset', 'closed', 'timeout', 'stopped', 'limit'];
+
+interface Peer {
+  readonly serial: number;
+  readonly info: ConnectionInfo;
+}
+
+/**
+ * JavaScript's end of the crossing: claims requests out of the shared ring, each just before its handler runs, and passes
+ * on events. The protocol is described in native/binding/bridge.h.
+ */
+export class Dispatcher {
+  readonly #memory: NativeMemory;
+  readonly #text: RawBuffer;
+  readonly #mask: number;
+  readonly #open: OpenExchanges = [];
+  readonly #peers: (Peer | undefined)[] = [];
+  readonly #servers = new Map<number, ServerContext>();
+  #engine: NativeEngine | undefined;
+  #outbox: Outbox | undefined;
+
+  constructor(memory: NativeMemory) {
+    const { text, records } = memory;
+    this.#memory = memory;
+    this.#text = Buffer.from(text.buffer as ArrayBuffer, text.byteOffset, text.byteLength) as RawBuffer;
+    this.#mask = records.length / RECORD.words - 1;
+  }
+
+  /** The engine runs. */
+  attach(engine: NativeEngine): void {
+    this.#engine = engine;
+    this.#outbox = new Outbox(engine, this.#memory.out);
+  }
+
+  /** Requests of the server |id| go to |context|. */
+  addServer(id: number, context: ServerContext): void {
+    this.#servers.set(id, context);
+  }
+
+  removeServer(id: number): void {
+    this.#servers.delete(id);
+  }
+
+  /** Takes a turn. True: work is left. */
+  turn(): boolean {
+    const end = performance.now() + SLICE_MS;
+    const { control } = this.#memory;
+    if (Atomics.load(control, CONTROL.events) === 1) this.#takeEvents();
+    const { records } = this.#memory;
+    let read = control[CONTROL.read] as number;
+    let write = Atomics.load(control, CONTROL.write);
+    while (read !== write) {
+      const base = (read & this.#mask) * RECORD.words;
+      read = (read + 1) | 0;
+      if (Atomics.compareExchange(records, base, RECORD.queued, RECORD.claimed) === RECORD.queued) {
+        this.#run(base, read);
+        if (performance.now() >= end) return true;
+      } else {
+        this.#advance(read);
+      }
+      if (read === write) write = Atomics.load(control, CONTROL.write);
+    }
+    return Atomics.load(control, CONTROL.events) === 1;
+  }
+
+  /** Frees the records before |read| and their text. */
+  #advance(read: number): void {
+    const { control } = this.#memory;
+    Atomics.store(control, CONTROL.read, read);
+    if (Atomics.load(control, CONTROL.blocked) === 1) {
+      if (((read - Atomics.load(control, CONTROL.unblockAt)) | 0) >= 0) this.#engine?.unblock();
+    }
+  }
+
+  #run(base: number, read: number): void {
+    const { records } = this.#memory;
+    const index = records[base + RECORD.index] as number;
+    const generation = records[base + RECORD.generation] as number;
+    const start = records[base + RECORD.text] as number;
+    const head = this.#text.latin1Slice(start, start + (records[base + RECORD.textLength] as number));
+    const flags = records[base + RECORD.flags] as number;
+    const server = this.#servers.get(records[base + RECORD.server] as number);
+    const bodyLength = (records[base + RECORD.bodyLength] as number) >>> 0;
+    const slot = records[base + RECORD.slot] as number;
+    const serial = records[base + RECORD.peer] as number;
+    this.#advance(read);
+    const outbox = this.#outbox as Outbox;
+    let peer = this.#peers[slot];
+    if (peer === undefined || peer.serial !== serial) {
+      peer = { serial, info: this.#askPeer(index, generation) };
+      this.#peers[slot] = peer;
+    }
+    const exchange = new EngineExchange(outbox, this.#open, head, peer.info, index, generation, flags, bodyLength);
+    this.#open[index] = exchange;
+    if (server === undefined) exchange.reset(2);
+    else runHandler(exchange, server);
+  }
+
+  #askPeer(index: number, generation: number): ConnectionInfo {
+    const peer = this.#engine?.peer(index, generation);
+    return Object.freeze({
+      remoteAddress: peer?.remoteAddress ?? '',
+      remotePort: peer?.remotePort ?? 0,
+      localAddress: peer?.localAddress ?? '',
+      localPort: peer?.localPort ?? 0,
+      tls: Object.freeze({
+        version: peer?.version ?? '',
+        cipher: peer?.cipher ?? '',
+        servername: peer === null || peer === undefined || peer.servername === '' ? undefined : peer.servername,
+      }),
+    });
+  }
+
+  #takeEvents(): void {
+    const { events } = this.#memory;
+    const count = this.#engine?.takeEvents() ?? 0;
+    for (let at = 0; at < count * EVENT.words; at += EVENT.words) {
+      const exchange = this.#open[events[at] as number];
+      if (exchange === undefined || exchange.generation !== (events[at + 1] as number)) continue;
+      const bits = events[at + 2] as number;
+      if ((bits & (EVENT.body | EVENT.trailers)) !== 0) exchange.readable((bits & EVENT.trailers) !== 0);
+      if ((bits & EVENT.abort) !== 0) exchange.abort(CAUSES[(bits >> 8) & 0xff] ?? 'closed');
+      if ((bits & EVENT.writable) !== 0) exchange.writable();
+      if ((bits & EVENT.end) !== 0) exchange.end();
+    }
+  }
+}

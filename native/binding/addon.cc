@@ -1,0 +1,627 @@
+// The Node-API side of the bridge: one Binding for each start(). The only file of the project that
+// knows Node.
+//
+// Threads: everything runs on the environment's own thread, but for wake(), on_stopped() and
+// on_closed(), which come from engine threads and do no more than set a flag and send the async.
+//
+// Life: a Binding is made by start() with its engine, its bridge and a uv_async on the
+// environment's loop. shut_down() ends the engine's threads and frees bridge and engine: after
+// stop(), in the environment's cleanup hook (the loop has run dry, a worker is terminated), or in
+// an exit handler (process.exit() runs no cleanup hooks). The async is closed next; the Binding
+// itself goes when that is done and the last of its JavaScript functions has been collected.
+#include <uv.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "addon_values.h"
+#include "bridge.h"
+#include "process.h"
+
+namespace {
+
+// How long JavaScript may go on taking turns before the rest of its event loop has one.
+constexpr uint64_t kSliceNs = 2000000;
+
+enum Notice { kStopped = -1 }; // else the id of a server that has closed
+
+struct Binding;
+
+struct Server {
+  Binding *binding;
+  valk_server_t *server;
+  uint32_t id;
+  std::atomic<bool> closed{false};
+  bool told = false;
+};
+
+struct Binding {
+  napi_env env = nullptr;
+  uv_async_t async{};
+  napi_async_cleanup_hook_handle hook = nullptr;
+  napi_async_context context = nullptr;
+  napi_ref receiver = nullptr;
+  napi_ref on_turn = nullptr;
+  napi_ref on_notice = nullptr;
+  std::vector<napi_ref> memory; // what the engine writes to or reads from
+  int32_t *out = nullptr;
+  int32_t *events = nullptr;
+  uint32_t event_most = 0;
+  valk_system_t *system = nullptr; // null: the engine has ended
+  valk_bridge_t *bridge = nullptr;
+  std::atomic<bool> stopped{false};
+  std::atomic<bool> any_closed{false};
+  std::vector<std::unique_ptr<Server>> servers;
+  bool closing = false;    // the async is being closed
+  unsigned references = 1; // the async, and each JavaScript function that points here
+  valk_at_exit_t at_exit{};
+};
+
+// ---- life ----
+
+// Joins the engine's threads: after this none of them runs, or calls wake().
+void shut_down(void *data) {
+  Binding *binding = static_cast<Binding *>(data);
+  if (binding->system == nullptr)
+    return;
+  valk_at_exit_remove(&binding->at_exit);
+  valk_bridge_free(binding->bridge);
+  valk_system_free(binding->system);
+  binding->bridge = nullptr;
+  binding->system = nullptr;
+}
+
+void unref(Binding *binding) {
+  if (--binding->references == 0)
+    delete binding;
+}
+
+void on_async_closed(uv_handle_t *handle) {
+  Binding *binding = static_cast<Binding *>(handle->data);
+  napi_remove_async_cleanup_hook(binding->hook);
+  unref(binding);
+}
+
+void close_async(Binding *binding) {
+  if (binding->closing)
+    return;
+  binding->closing = true;
+  for (napi_ref reference : binding->memory)
+    napi_delete_reference(binding->env, reference);
+  napi_delete_reference(binding->env, binding->on_turn);
+  napi_delete_reference(binding->env, binding->on_notice);
+  napi_delete_reference(binding->env, binding->receiver);
+  napi_async_destroy(binding->env, binding->context);
+  uv_close(reinterpret_cast<uv_handle_t *>(&binding->async), on_async_closed);
+}
+
+void on_cleanup(napi_async_cleanup_hook_handle, void *data) {
+  Binding *binding = static_cast<Binding *>(data);
+  shut_down(binding);
+  close_async(binding);
+}
+
+// ---- JavaScript's turn ----
+
+void wake(void *data) {
+  uv_async_send(&static_cast<Binding *>(data)->async);
+}
+
+void on_stopped(void *data) {
+  Binding *binding = static_cast<Binding *>(data);
+  binding->stopped = true;
+  wake(binding);
+}
+
+void on_closed(void *data) {
+  Server *server = static_cast<Server *>(data);
+  server->closed = true;
+  server->binding->any_closed = true;
+  wake(server->binding);
+}
+
+// Calls into JavaScript as the event loop does: ticks and microtasks run after it. False: it threw,
+// or may not run any more.
+bool call(Binding *binding, napi_ref function, size_t argc, napi_value *argv, napi_value *result) {
+  napi_env env = binding->env;
+  napi_value receiver, callee;
+  if (napi_get_reference_value(env, binding->receiver, &receiver) != napi_ok ||
+      napi_get_reference_value(env, function, &callee) != napi_ok) {
+    return false;
+  }
+  if (napi_make_callback(env, binding->context, receiver, callee, argc, argv, result) == napi_ok)
+    return true;
+  bool pending = false;
+  napi_is_exception_pending(env, &pending);
+  if (pending) {
+    napi_value error;
+    napi_get_and_clear_last_exception(env, &error);
+    napi_fatal_exception(env, error);
+  }
+  return false;
+}
+
+void notify(Binding *binding, int32_t what) {
+  napi_value argument;
+  if (napi_create_int32(binding->env, what, &argument) == napi_ok) {
+    napi_value result;
+    call(binding, binding->on_notice, 1, &argument, &result);
+  }
+}
+
+void tell_closed(Binding *binding) {
+  if (!binding->any_closed.exchange(false))
+    return;
+  // By index: what is called may listen again.
+  for (size_t i = 0; i < binding->servers.size(); i++) {
+    Server *server = binding->servers[i].get();
+    if (!server->closed || server->told)
+      continue;
+    server->told = true;
+    notify(binding, static_cast<int32_t>(server->id));
+  }
+}
+
+// One turn. True: JavaScript has left work undone.
+bool take_turn(Binding *binding) {
+  binding->out[VALK_OUT_IN_TURN] = 1;
+  napi_value result;
+  bool more = true;
+  if (call(binding, binding->on_turn, 0, nullptr, &result))
+    napi_get_value_bool(binding->env, result, &more);
+  // All that this turn's handlers, ticks and microtasks have answered goes with one wake-up.
+  if (binding->bridge != nullptr) {
+    binding->out[VALK_OUT_IN_TURN] = 0;
+    valk_bridge_flush(binding->bridge);
+  }
+  return more;
+}
+
+void on_async(uv_async_t *async) {
+  Binding *binding = static_cast<Binding *>(async->data);
+  if (binding->bridge == nullptr || binding->closing)
+    return;
+  napi_handle_scope scope;
+  if (napi_open_handle_scope(binding->env, &scope) != napi_ok)
+    return;
+  uint64_t end = uv_hrtime() + kSliceNs;
+  valk_bridge_begin(binding->bridge);
+  for (;;) {
+    // Read first: what came before the engine had stopped is then still handled in this turn.
+    bool stopped = binding->stopped;
+    bool more = take_turn(binding);
+    if (binding->bridge == nullptr || binding->closing)
+      break;
+    tell_closed(binding);
+    if (binding->bridge == nullptr || binding->closing)
+      break;
+    if (!more && stopped) {
+      shut_down(binding);
+      notify(binding, kStopped);
+      close_async(binding);
+      break;
+    }
+    if (!more && valk_bridge_sleep(binding->bridge))
+      break;
+    if (uv_hrtime() >= end) {
+      // Not asleep: the engine sends no wake-up. The event loop serves the others and comes back.
+      uv_async_send(async);
+      break;
+    }
+  }
+  napi_close_handle_scope(binding->env, scope);
+}
+
+// ---- functions of a running engine: the binding is their data; short, since some are called for
+// each request ----
+
+template <size_t count>
+Binding *arguments_of(napi_env env, napi_callback_info info, napi_value (&values)[count]) {
+  size_t given = count;
+  void *data;
+  napi_get_cb_info(env, info, &given, values, nullptr, &data);
+  return static_cast<Binding *>(data);
+}
+
+uint32_t to_uint32(napi_env env, napi_value value) {
+  uint32_t number = 0;
+  napi_get_value_uint32(env, value, &number);
+  return number;
+}
+
+napi_value from_int64(napi_env env, int64_t number) {
+  napi_value value;
+  napi_create_int64(env, number, &value);
+  return value;
+}
+
+Binding *without_arguments(napi_env env, napi_callback_info info) {
+  void *data;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  return static_cast<Binding *>(data);
+}
+
+// flush(): hands over what is in the buffer of answers.
+napi_value flush(napi_env env, napi_callback_info info) {
+  Binding *binding = without_arguments(env, info);
+  if (binding->bridge != nullptr)
+    valk_bridge_flush(binding->bridge);
+  return nullptr;
+}
+
+// unblock(): the rings have room again.
+napi_value unblock(napi_env env, napi_callback_info info) {
+  Binding *binding = without_arguments(env, info);
+  if (binding->bridge != nullptr)
+    valk_bridge_unblock(binding->bridge);
+  return nullptr;
+}
+
+// takeEvents(): number of events that were put into the events' memory.
+napi_value take_events(napi_env env, napi_callback_info info) {
+  Binding *binding = without_arguments(env, info);
+  uint32_t count = 0;
+  if (binding->bridge != nullptr)
+    count = valk_bridge_events(binding->bridge, binding->events, binding->event_most);
+  return from_int64(env, count);
+}
+
+// takeBody(index, generation, target): fills |target| with the body; false: it is gone.
+napi_value take_body(napi_env env, napi_callback_info info) {
+  napi_value values[3];
+  Binding *binding = arguments_of(env, info, values);
+  View target = view_of(env, values[2]);
+  int status = VALK_ESTALE;
+  if (binding->bridge != nullptr) {
+    status = valk_bridge_body(binding->bridge, to_uint32(env, values[0]), to_uint32(env, values[1]),
+                              target.data, target.length);
+  }
+  napi_value result;
+  napi_get_boolean(env, status == 0, &result);
+  return result;
+}
+
+// read(index, generation): bytes; undefined, none now; null, none any more; false, the request has
+// ended.
+napi_value read_body(napi_env env, napi_callback_info info) {
+  napi_value values[2], buffer, result;
+  Binding *binding = arguments_of(env, info, values);
+  uint32_t index = to_uint32(env, values[0]), generation = to_uint32(env, values[1]);
+  int64_t readable = VALK_ESTALE;
+  if (binding->bridge != nullptr)
+    readable = valk_bridge_readable(binding->bridge, index, generation);
+  if (readable == 0)
+    return nullptr;
+  if (readable == VALK_BRIDGE_ENDED) {
+    napi_get_null(env, &result);
+    return result;
+  }
+  void *bytes;
+  size_t length = static_cast<size_t>(readable);
+  if (readable > 0) {
+    if (napi_create_arraybuffer(env, length, &bytes, &buffer) != napi_ok)
+      return nullptr;
+    if (valk_bridge_read(binding->bridge, index, generation, static_cast<uint8_t *>(bytes),
+                         length) == 0) {
+      napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &result);
+      return result;
+    }
+  }
+  napi_get_boolean(env, false, &result);
+  return result;
+}
+
+// write(index, generation, bytes, offset): sends bytes from |offset| on; how many. 0, none now; -1,
+// the request has ended; -2, there are no such bytes (any more), or no memory.
+napi_value write_body(napi_env env, napi_callback_info info) {
+  napi_value values[4];
+  Binding *binding = arguments_of(env, info, values);
+  if (binding->bridge == nullptr)
+    return from_int64(env, -1);
+  View bytes = view_of(env, values[2]);
+  int64_t offset = 0;
+  napi_get_value_int64(env, values[3], &offset);
+  // In order: the answer's head may still lie there.
+  valk_bridge_flush(binding->bridge);
+  if (offset < 0 || static_cast<size_t>(offset) >= bytes.length)
+    return from_int64(env, -2);
+  int64_t taken =
+      valk_bridge_write(binding->bridge, to_uint32(env, values[0]), to_uint32(env, values[1]),
+                        bytes.data + offset, bytes.length - static_cast<size_t>(offset));
+  return from_int64(env, taken >= 0 ? taken : taken == VALK_ESTALE ? -1 : -2);
+}
+
+// trailers(index, generation): as text, '' for none.
+napi_value trailers(napi_env env, napi_callback_info info) {
+  napi_value values[2], result;
+  Binding *binding = arguments_of(env, info, values);
+  valk_bytes_t text{nullptr, 0};
+  if (binding->bridge != nullptr) {
+    text =
+        valk_bridge_trailers(binding->bridge, to_uint32(env, values[0]), to_uint32(env, values[1]));
+  }
+  const char *bytes = text.length == 0 ? "" : reinterpret_cast<const char *>(text.data);
+  napi_create_string_latin1(env, bytes, text.length, &result);
+  return result;
+}
+
+// ---- functions for seldom ----
+
+Binding *binding_of(const Napi::CallbackInfo &info) {
+  return static_cast<Binding *>(info.Data());
+}
+
+// peer(index, generation): what is known of the connection, or null.
+Napi::Value peer(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  Napi::Env env = info.Env();
+  if (binding->bridge == nullptr)
+    return env.Null();
+  const valk_peer_t *peer =
+      valk_bridge_peer(binding->bridge, info[0].As<Napi::Number>().Uint32Value(),
+                       info[1].As<Napi::Number>().Uint32Value());
+  if (peer == nullptr)
+    return env.Null();
+  Napi::Object result = Napi::Object::New(env);
+  result["remoteAddress"] = peer->remote_address;
+  result["remotePort"] = static_cast<double>(peer->remote_port);
+  result["localAddress"] = peer->local_address;
+  result["localPort"] = static_cast<double>(peer->local_port);
+  result["version"] = peer->tls_version;
+  result["cipher"] = peer->tls_cipher;
+  result["servername"] = peer->servername;
+  return result;
+}
+
+// listen(options): { port, healthPort } or a failure.
+Napi::Value listen(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  Napi::Env env = info.Env();
+  if (binding->system == nullptr)
+    return failure(env, VALK_ESTOPPED, "");
+  Napi::Object given = info[0].As<Napi::Object>();
+  auto server = std::make_unique<Server>();
+  server->binding = binding;
+  server->id = number_of(given, "id");
+  ListenOptions options(given);
+  options.raw.consumer = valk_bridge_consumer(binding->bridge);
+  options.raw.data = valk_bridge_server_data(server->id, options.raw.stream_bodies);
+  char message[512] = "";
+  int status =
+      valk_server_listen(binding->system, &options.raw, &server->server, message, sizeof(message));
+  if (status != 0)
+    return failure(env, status, message);
+  Napi::Object result = Napi::Object::New(env);
+  result["port"] = static_cast<double>(valk_server_port(server->server));
+  result["healthPort"] = static_cast<double>(
+      options.raw.health_listener ? valk_server_health_port(server->server) : 0);
+  binding->servers.push_back(std::move(server));
+  return result;
+}
+
+// close(id, timeoutMs): onNotice(id) follows, once, however often it is called.
+void close_server(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  if (binding->system == nullptr)
+    return;
+  uint32_t id = info[0].As<Napi::Number>().Uint32Value();
+  for (auto &server : binding->servers) {
+    if (server->id != id)
+      continue;
+    valk_server_close(server->server, info[1].As<Napi::Number>().Uint32Value(), on_closed,
+                      server.get());
+  }
+}
+
+// stop(timeoutMs): onNotice(-1) follows when the engine's threads have ended. A later call may
+// shorten the time.
+void stop(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  if (binding->system == nullptr)
+    return;
+  valk_system_stop(binding->system, info[0].As<Napi::Number>().Uint32Value(), on_stopped, binding);
+}
+
+// setRef(alive): whether the binding keeps the event loop, and so the process, alive.
+void set_ref(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  uv_handle_t *handle = reinterpret_cast<uv_handle_t *>(&binding->async);
+  if (binding->closing)
+    return;
+  if (info[0].As<Napi::Boolean>().Value()) {
+    uv_ref(handle);
+  } else {
+    uv_unref(handle);
+  }
+}
+
+constexpr size_t kStatCount = sizeof(valk_stats_t) / sizeof(uint64_t);
+
+// stats(target): fills a Float64Array in the order of statNames. False: the engine has ended.
+Napi::Value stats(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  napi_typedarray_type type;
+  void *data = nullptr;
+  size_t length = 0;
+  napi_get_typedarray_info(info.Env(), info[0], &type, &length, &data, nullptr, nullptr);
+  if (binding->system == nullptr || type != napi_float64_array || length < kStatCount) {
+    return Napi::Boolean::New(info.Env(), false);
+  }
+  valk_stats_t snapshot;
+  valk_system_stats(binding->system, &snapshot);
+  uint64_t values[kStatCount];
+  std::memcpy(values, &snapshot, sizeof(values));
+  for (size_t i = 0; i < kStatCount; i++)
+    static_cast<double *>(data)[i] = static_cast<double>(values[i]);
+  return Napi::Boolean::New(info.Env(), true);
+}
+
+// ---- start ----
+
+// The memory of a typed array that is kept alive until the binding closes.
+template <typename Type>
+Type *keep(Binding *binding, const Napi::Object &memory, const char *name, uint32_t *count) {
+  Napi::Value value = memory.Get(name);
+  napi_typedarray_type type;
+  void *data = nullptr;
+  size_t length = 0;
+  napi_ref reference;
+  if (napi_get_typedarray_info(binding->env, value, &type, &length, &data, nullptr, nullptr) !=
+          napi_ok ||
+      napi_create_reference(binding->env, value, 1, &reference) != napi_ok) {
+    return nullptr;
+  }
+  binding->memory.push_back(reference);
+  *count = static_cast<uint32_t>(length);
+  return static_cast<Type *>(data);
+}
+
+int start_engine(Binding *binding, const Napi::Object &given, char *message, size_t size) {
+  valk_config_t config = config_of(given.Get("config").As<Napi::Object>());
+  Napi::Object memory = given.Get("memory").As<Napi::Object>();
+  valk_bridge_options_t options{};
+  uint32_t words = 0;
+  options.control = keep<int32_t>(binding, memory, "control", &words);
+  options.records = keep<int32_t>(binding, memory, "records", &options.record_count);
+  options.record_count /= VALK_RECORD_WORDS;
+  options.queue_capacity = config.queue_capacity;
+  options.text = keep<uint8_t>(binding, memory, "text", &options.text_size);
+  options.out = keep<uint8_t>(binding, memory, "out", &options.out_size);
+  binding->out = reinterpret_cast<int32_t *>(options.out);
+  binding->events = keep<int32_t>(binding, memory, "events", &binding->event_most);
+  binding->event_most /= VALK_EVENT_WORDS;
+  options.wake = wake;
+  options.data = binding;
+  if (words < VALK_BRIDGE_CONTROL_WORDS || options.record_count < config.queue_capacity ||
+      options.text == nullptr || options.out == nullptr || binding->event_most == 0) {
+    return VALK_EINVAL;
+  }
+  int status = valk_system_start(&config, &binding->system, message, size);
+  if (status != 0)
+    return status;
+  status = valk_bridge_new(binding->system, &options, &binding->bridge);
+  if (status != 0) {
+    valk_system_free(binding->system);
+    binding->system = nullptr;
+  }
+  return status;
+}
+
+void on_function_collected(napi_env, void *data, void *) {
+  unref(static_cast<Binding *>(data));
+}
+
+void hold(Binding *binding, Napi::Object &target, const char *name, Napi::Function function) {
+  if (napi_add_finalizer(binding->env, function, binding, on_function_collected, nullptr,
+                         nullptr) == napi_ok) {
+    binding->references++;
+  }
+  target.Set(name, function);
+}
+
+void add_hot(Binding *binding, Napi::Object &target, const char *name, napi_callback callback) {
+  napi_value function;
+  napi_create_function(binding->env, name, NAPI_AUTO_LENGTH, callback, binding, &function);
+  hold(binding, target, name, Napi::Function(binding->env, function));
+}
+
+template <typename Callable>
+void add(Binding *binding, Napi::Object &target, const char *name, Callable callable) {
+  hold(binding, target, name, Napi::Function::New(binding->env, callable, name, binding));
+}
+
+// start({ config, memory, onTurn, onNotice }): the functions above, or a failure.
+Napi::Value start(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  Napi::Object given = info[0].As<Napi::Object>();
+  Binding *binding = new Binding;
+  binding->env = env;
+  char message[512] = "";
+  uv_loop_t *loop;
+  int status = napi_get_uv_event_loop(env, &loop) == napi_ok
+                   ? start_engine(binding, given, message, sizeof(message))
+                   : VALK_EINVAL;
+  if (status == 0) {
+    // The engine calls wake() only once a server listens, so the async may come after it.
+    status = uv_async_init(loop, &binding->async, on_async);
+    if (status != 0) {
+      valk_bridge_free(binding->bridge);
+      valk_system_free(binding->system);
+    }
+  }
+  if (status != 0) {
+    for (napi_ref reference : binding->memory)
+      napi_delete_reference(env, reference);
+    delete binding;
+    return failure(env, status, message);
+  }
+  binding->async.data = binding;
+  uv_unref(reinterpret_cast<uv_handle_t *>(&binding->async));
+  Napi::Object functions = Napi::Object::New(env);
+  napi_create_reference(env, given.Get("onTurn"), 1, &binding->on_turn);
+  napi_create_reference(env, given.Get("onNotice"), 1, &binding->on_notice);
+  napi_create_reference(env, functions, 1, &binding->receiver);
+  napi_async_init(env, functions, Napi::String::New(env, "valk-aio"), &binding->context);
+  napi_add_async_cleanup_hook(env, on_cleanup, binding, &binding->hook);
+  valk_at_exit_add(&binding->at_exit, shut_down, binding);
+  add_hot(binding, functions, "flush", flush);
+  add_hot(binding, functions, "unblock", unblock);
+  add_hot(binding, functions, "takeEvents", take_events);
+  add_hot(binding, functions, "takeBody", take_body);
+  add_hot(binding, functions, "read", read_body);
+  add_hot(binding, functions, "write", write_body);
+  add_hot(binding, functions, "trailers", trailers);
+  add(binding, functions, "peer", peer);
+  add(binding, functions, "listen", listen);
+  add(binding, functions, "close", close_server);
+  add(binding, functions, "stop", stop);
+  add(binding, functions, "setRef", set_ref);
+  add(binding, functions, "stats", stats);
+  return functions;
+}
+
+// raiseDescriptorLimit(wanted): lifts the soft limit as far as the hard one allows; [soft, hard],
+// Infinity for none.
+Napi::Value raise_descriptor_limit(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  uint64_t limits[2];
+  uint64_t wanted = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
+  valk_raise_descriptor_limit(wanted, &limits[0], &limits[1]);
+  Napi::Array result = Napi::Array::New(env, 2);
+  for (uint32_t i = 0; i < 2; i++) {
+    result[i] = limits[i] == UINT64_MAX ? HUGE_VAL : static_cast<double>(limits[i]);
+  }
+  return result;
+}
+
+Napi::Value versions(const Napi::CallbackInfo &info) {
+  valk_versions_t versions;
+  valk_versions(&versions);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["opensslCompiled"] = versions.openssl_compiled;
+  result["opensslRuntime"] = versions.openssl_runtime;
+  result["nghttp2Compiled"] = versions.nghttp2_compiled;
+  result["nghttp2Runtime"] = versions.nghttp2_runtime;
+  result["uvRuntime"] = versions.uv_runtime;
+  return result;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  Napi::Array names = Napi::Array::New(env, valk_stat_name_count);
+  for (uint32_t i = 0; i < valk_stat_name_count; i++)
+    names[i] = valk_stat_names[i];
+  exports["statNames"] = names;
+  exports["histogramSize"] = static_cast<double>(VALK_HISTOGRAM_SIZE);
+  exports["start"] = Napi::Function::New(env, start, "start");
+  exports["raiseDescriptorLimit"] =
+      Napi::Function::New(env, raise_descriptor_limit, "raiseDescriptorLimit");
+  exports["versions"] = Napi::Function::New(env, versions, "versions");
+  return exports;
+}
+
+} // namespace
+
+NODE_API_MODULE(valk_aio, init)

@@ -1,0 +1,696 @@
+/* A connection: one socket with its buffers, TLS and HTTP/2; reading, writing, back-pressure,
+ * timeouts, the end.
+ *
+ * Reading lends a TCP buffer for as long as one recv is being worked off; an idle connection holds
+ * none. Writing holds one from the first byte to encrypt until the socket has taken the last. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fault.h"
+#include "internal.h"
+
+#define LEVEL_WRITE 0
+#define LEVEL_READ 1
+#define READS_A_TURN 4
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+static void receive(valk_connection_t *connection);
+
+static valk_counters_t *counters(valk_connection_t *connection) {
+  return &connection->thread->counters;
+}
+
+/* ---- what is polled for ---- */
+
+static void update_poll(valk_connection_t *connection) {
+  if (connection->closing)
+    return;
+  int events = 0;
+  bool stalled = connection->in != NULL || valk__listed(&connection->read_wait);
+  if (!stalled && !connection->finishing)
+    events |= UV_READABLE;
+  if (connection->lingering)
+    events |= UV_READABLE;
+  if (connection->out != NULL && connection->out_sent < connection->out_length)
+    events |= UV_WRITABLE;
+  if (events == connection->events)
+    return;
+  connection->events = events;
+  if (events == 0) {
+    uv_poll_stop(&connection->poll);
+  } else {
+    uv_poll_start(&connection->poll, events, on_poll);
+  }
+}
+
+/* ---- phases: at most one deadline of the connection's own runs ---- */
+
+static void set_phase(valk_connection_t *connection, int kind) {
+  if (kind == connection->phase_kind)
+    return;
+  connection->phase_kind = kind;
+  if (kind < 0) {
+    valk__deadline_stop(&connection->phase);
+  } else {
+    valk__deadline_start(connection->thread, kind, &connection->phase);
+  }
+}
+
+static void update_phase(valk_connection_t *connection) {
+  if (connection->closing || connection->lingering)
+    return;
+  if (connection->h2 == NULL || !valk_h2_settled(connection->h2)) {
+    set_phase(connection, VALK_DEADLINE_HANDSHAKE);
+  } else if (valk_h2_in_header_block(connection->h2)) {
+    set_phase(connection, VALK_DEADLINE_HEADERS);
+  } else if (connection->streams == 0) {
+    set_phase(connection, VALK_DEADLINE_IDLE);
+  } else {
+    set_phase(connection, -1);
+  }
+}
+
+/* ---- the end ---- */
+
+void valk__connection_place_free(valk_thread_t *thread, valk_server_t *server, uint32_t slot,
+                                 bool health) {
+  valk_system_t *system = thread->system;
+  atomic_fetch_sub_explicit(&thread->assigned, 1, memory_order_relaxed);
+  if (health) {
+    valk_gate_release(&server->health_gate);
+  } else {
+    uv_mutex_lock(&system->slot_lock);
+    system->free_slots[system->free_slot_count++] = slot;
+    uv_mutex_unlock(&system->slot_lock);
+    valk_gate_release(&system->connections);
+  }
+  valk__server_unref(server);
+}
+
+static void on_closed(uv_handle_t *handle) {
+  valk_connection_t *connection = handle->data;
+  valk_thread_t *thread = connection->thread;
+  valk_server_t *server = connection->server;
+  uint32_t slot = connection->slot;
+  bool health = connection->health;
+  valk__list_remove(&connection->link);
+  valk__uncount(&thread->counters.active);
+  valk_ledger_close(connection->ledger);
+  if (connection->peer != NULL)
+    valk_peer_unref(connection->peer);
+  free(connection);
+  valk__connection_place_free(thread, server, slot, health);
+}
+
+static void put_buffer(valk_connection_t *connection, uint8_t **buffer) {
+  if (*buffer == NULL)
+    return;
+  valk_slab_put(&connection->thread->system->buffers, *buffer);
+  *buffer = NULL;
+}
+
+void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause) {
+  if (connection->closing)
+    return;
+  if (connection->cause == NULL)
+    connection->cause = cause;
+  if (connection->depth > 0) {
+    connection->close_now = true;
+    return;
+  }
+  connection->closing = true;
+  valk__count(connection->cause);
+  /* Last chance for what is encrypted already: a GOAWAY, an alert. It goes or it does not. */
+  if (connection->out != NULL && connection->out_sent < connection->out_length) {
+    ssize_t sent = send(connection->fd, connection->out + connection->out_sent,
+                        connection->out_length - connection->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void) sent;
+  }
+  valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
+  if (connection->h2 != NULL)
+    valk_h2_free(connection->h2); /* ends each stream: on_close */
+  connection->h2 = NULL;
+  if (connection->tls != NULL)
+    valk_tls_free(connection->tls);
+  connection->tls = NULL;
+  valk_ledger_free(connection->held);
+  connection->held = NULL;
+  valk_ledger_enter(previous);
+  valk__deadline_stop(&connection->phase);
+  valk__deadline_stop(&connection->writing);
+  valk__list_remove(&connection->dirty);
+  valk__list_remove(&connection->read_wait);
+  valk__list_remove(&connection->write_wait);
+  valk__list_remove(&connection->turns[0]);
+  valk__list_remove(&connection->turns[1]);
+  put_buffer(connection, &connection->in);
+  put_buffer(connection, &connection->out);
+  uv_poll_stop(&connection->poll);
+  uv_close((uv_handle_t *) &connection->poll, on_closed);
+  close(connection->fd);
+}
+
+/* Leaves TLS and HTTP/2; a close asked for inside happens now. True when the connection is closing.
+ */
+static bool leave(valk_connection_t *connection) {
+  if (--connection->depth == 0 && connection->close_now && !connection->closing) {
+    valk__connection_close(connection, connection->cause);
+  }
+  return connection->closing || connection->close_now;
+}
+
+/* Nothing more is to be said: send what there is, close_notify, FIN; then wait for the peer's FIN,
+ * so that the kernel does not answer late bytes with a reset that takes our last words with it. */
+void valk__connection_finish(valk_connection_t *connection, valk_counter_t *cause) {
+  if (connection->cause == NULL)
+    connection->cause = cause;
+  connection->finishing = true;
+  valk__connection_dirty(connection);
+}
+
+void valk__connection_dirty(valk_connection_t *connection) {
+  if (connection->closing || valk__listed(&connection->dirty))
+    return;
+  valk__list_append(&connection->thread->dirty, &connection->dirty);
+}
+
+void valk__connection_stream_ended(valk_connection_t *connection) {
+  connection->streams--;
+  if (connection->depth == 0)
+    update_phase(connection);
+}
+
+/* ---- writing ---- */
+
+/* A TCP buffer to write into; false: the connection waits for one. */
+static bool need_out(valk_connection_t *connection) {
+  if (connection->out != NULL)
+    return true;
+  valk_thread_t *thread = connection->thread;
+  if (valk__listed(&connection->write_wait))
+    return false;
+  if (valk__list_empty(&thread->buffer_writers)) {
+    connection->out = valk_slab_get(&thread->system->buffers, thread->index, LEVEL_WRITE);
+    connection->out_length = connection->out_sent = 0;
+    if (connection->out != NULL)
+      return true;
+  }
+  valk__list_append(&thread->buffer_writers, &connection->write_wait);
+  return false;
+}
+
+/* Sends what is in the buffer. False when the socket takes no more now, or the connection is
+ * closing. */
+static bool send_out(valk_connection_t *connection) {
+  while (connection->out_sent < connection->out_length) {
+    size_t length = connection->out_length - connection->out_sent;
+    if (valk__fault(VALK_FAULT_SHORT))
+      length = 1;
+    ssize_t sent =
+        valk__fault(VALK_FAULT_SEND)
+            ? -1
+            : send(connection->fd, connection->out + connection->out_sent, length, MSG_NOSIGNAL);
+    if (sent >= 0) {
+      connection->out_sent += (uint32_t) sent;
+      valk__count_add(&counters(connection)->bytes_out, (uint64_t) sent);
+      if (valk__listed(&connection->writing.link)) {
+        valk__deadline_start(connection->thread, VALK_DEADLINE_WRITE, &connection->writing);
+      }
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) {
+      if (!valk__listed(&connection->writing.link)) {
+        valk__deadline_start(connection->thread, VALK_DEADLINE_WRITE, &connection->writing);
+      }
+      return false;
+    } else if (errno != EINTR) {
+      valk__connection_close(connection, &counters(connection)->closed.peer);
+      return false;
+    }
+  }
+  valk__deadline_stop(&connection->writing);
+  connection->out_length = connection->out_sent = 0;
+  return true;
+}
+
+static void feed_h2(valk_connection_t *connection, size_t length);
+
+/* Keeps frames that TLS could not take: nghttp2 gives them out only once. */
+static bool hold(valk_connection_t *connection, const uint8_t *frames, size_t length) {
+  connection->held = valk_ledger_malloc(connection->ledger, length);
+  if (connection->held == NULL)
+    return false;
+  memcpy(connection->held, frames, length);
+  connection->held_length = (uint32_t) length;
+  return true;
+}
+
+/* Encrypts frames into the buffer until it is full or none are left. False when the connection is
+ * closing. */
+static bool fill_out(valk_connection_t *connection, bool *more) {
+  valk_thread_t *thread = connection->thread;
+  valk_tls_output_t output = {connection->out, VALK_TCP_BUFFER_SIZE, connection->out_length};
+  valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
+  connection->depth++;
+  *more = false;
+  valk_counter_t *fatal = NULL;
+  while (fatal == NULL && !connection->held_for_input) {
+    if (output.capacity - output.length < VALK_TLS_RECORD_MAX) {
+      *more = true;
+      break;
+    }
+    if (valk_tls_pending_output(connection->tls)) {
+      valk_tls_input_t none = {NULL, 0, 0};
+      size_t length = 0;
+      valk_tls_result_t result = valk_tls_read(connection->tls, &none, &output, thread->plain,
+                                               sizeof(thread->plain), &length);
+      if (length > 0 && connection->h2 != NULL)
+        feed_h2(connection, length);
+      if (result == VALK_TLS_FAILED)
+        fatal = &counters(connection)->closed.tls;
+      if (valk_tls_pending_output(connection->tls))
+        break;
+      continue;
+    }
+    if (connection->h2 == NULL)
+      break;
+    const uint8_t *frames = connection->held != NULL ? connection->held : thread->frames;
+    ssize_t length = connection->held != NULL
+                         ? (ssize_t) connection->held_length
+                         : valk_h2_send(connection->h2, thread->frames, sizeof(thread->frames));
+    if (length == 0)
+      break;
+    if (length < 0) {
+      fatal = &counters(connection)->closed.memory;
+      break;
+    }
+    valk_tls_result_t result = valk_tls_write(connection->tls, frames, (size_t) length, &output);
+    if (result == VALK_TLS_OK) {
+      valk_ledger_free(connection->held);
+      connection->held = NULL;
+    } else if (result == VALK_TLS_FAILED || result == VALK_TLS_CLOSED) {
+      fatal = &counters(connection)->closed.tls;
+    } else {
+      if (connection->held == NULL && !hold(connection, frames, (size_t) length))
+        fatal = &counters(connection)->closed.memory;
+      connection->held_for_input = result == VALK_TLS_WANT_INPUT;
+      *more = result == VALK_TLS_WANT_OUTPUT;
+      break;
+    }
+  }
+  connection->out_length = (uint32_t) output.length;
+  valk_ledger_enter(previous);
+  if (fatal != NULL)
+    valk__connection_close(connection, fatal);
+  return !leave(connection);
+}
+
+static bool wants_write(valk_connection_t *connection) {
+  if (connection->held_for_input)
+    return connection->tls != NULL && valk_tls_pending_output(connection->tls);
+  return connection->held != NULL ||
+         (connection->tls != NULL && valk_tls_pending_output(connection->tls)) ||
+         (connection->h2 != NULL && valk_h2_wants_write(connection->h2));
+}
+
+/* close_notify and FIN, once everything else has been sent. */
+static void say_goodbye(valk_connection_t *connection) {
+  if (!connection->notified) {
+    if (!need_out(connection))
+      return;
+    connection->notified = true;
+    valk_tls_output_t output = {connection->out, VALK_TCP_BUFFER_SIZE, connection->out_length};
+    valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
+    (void) valk_tls_shutdown(connection->tls, &output);
+    valk_ledger_enter(previous);
+    connection->out_length = (uint32_t) output.length;
+    if (!send_out(connection))
+      return;
+    put_buffer(connection, &connection->out);
+  }
+  if (!connection->shut && connection->out == NULL) {
+    connection->shut = true;
+    shutdown(connection->fd, SHUT_WR);
+    connection->lingering = true;
+    set_phase(connection, VALK_DEADLINE_LINGER);
+  }
+}
+
+void valk__connection_flush(valk_connection_t *connection) {
+  if (connection->closing || connection->lingering)
+    return;
+  for (unsigned buffers = 0;; buffers++) {
+    if (connection->out != NULL && connection->out_sent < connection->out_length &&
+        !send_out(connection))
+      break;
+    if (connection->closing)
+      return;
+    if (!wants_write(connection)) {
+      put_buffer(connection, &connection->out);
+      break;
+    }
+    if (buffers == VALK_OUT_TURN) {
+      valk__connection_dirty(connection);
+      connection->thread->again = true;
+      break;
+    }
+    if (!need_out(connection))
+      break;
+    bool more = false;
+    if (!fill_out(connection, &more))
+      return;
+    if (connection->out_length == 0 && !more) {
+      put_buffer(connection, &connection->out);
+      break;
+    }
+  }
+  if (connection->closing)
+    return;
+  if (!valk__list_empty(&connection->wanting))
+    valk__connection_serve_wanting(connection);
+  bool flushed = connection->out == NULL && connection->held == NULL && !wants_write(connection);
+  if (flushed && connection->h2 != NULL && !valk_h2_alive(connection->h2))
+    connection->finishing = true;
+  if (flushed && connection->finishing) {
+    if (connection->cause == NULL)
+      connection->cause = &counters(connection)->closed.peer;
+    say_goodbye(connection);
+    if (connection->closing)
+      return;
+  }
+  /* Room again: TLS may go on with what it could not take. */
+  if (connection->in != NULL &&
+      (connection->out == NULL || connection->out_sent == connection->out_length)) {
+    receive(connection);
+    if (connection->closing)
+      return;
+  }
+  update_poll(connection);
+  update_phase(connection);
+}
+
+/* ---- reading ---- */
+
+static bool begin_h2(valk_connection_t *connection) {
+  const valk_config_t *config = &connection->thread->system->config;
+  connection->handshaken = true;
+  valk__count(&counters(connection)->handshakes);
+  if (valk_tls_resumed(connection->tls))
+    valk__count(&counters(connection)->resumed);
+  if (!valk_tls_is_h2(connection->tls)) {
+    valk__connection_finish(connection, &counters(connection)->closed.no_h2);
+    return false;
+  }
+  valk_h2_options_t options = {
+      .max_concurrent_streams = connection->health ? 4 : config->max_concurrent_streams,
+      .max_header_list_size = config->max_header_list_size,
+      .max_header_fields = VALK_MAX_HEADER_FIELDS,
+      .stream_window = VALK_WINDOW_WAITING,
+      .connection_window = VALK_WINDOW_CONNECTION,
+      .reset_budget = config->max_concurrent_streams * 10,
+      .reset_refill = config->max_concurrent_streams,
+  };
+  int result =
+      valk_h2_new(&options, &valk__request_events, connection, connection->ledger, &connection->h2);
+  if (result != 0) {
+    valk__connection_close(connection, &counters(connection)->closed.memory);
+    return false;
+  }
+  valk__connection_dirty(connection);
+  return true;
+}
+
+static void feed_h2(valk_connection_t *connection, size_t length) {
+  valk_thread_t *thread = connection->thread;
+  switch (valk_h2_receive(connection->h2, thread->plain, length, valk__now_ms(thread))) {
+  case VALK_H2_OK:
+    break;
+  case VALK_H2_PROTOCOL:
+    valk__connection_finish(connection, &thread->counters.closed.protocol);
+    break;
+  case VALK_H2_FLOOD:
+    valk__connection_finish(connection, &thread->counters.closed.flood);
+    break;
+  case VALK_H2_PREFACE:
+    valk__connection_finish(connection, &thread->counters.closed.no_h2);
+    break;
+  case VALK_H2_MEMORY:
+    valk__connection_close(connection, &thread->counters.closed.memory);
+    break;
+  }
+}
+
+typedef enum { TAKEN, STALLED, ENDED } take_t;
+
+/* Gives |input| to TLS and HTTP/2. STALLED: TLS has to write first and has no room. */
+static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
+  valk_thread_t *thread = connection->thread;
+  take_t taken = TAKEN;
+  valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
+  connection->depth++;
+  for (bool going = true; going && !connection->close_now && !connection->finishing;) {
+    valk_tls_output_t output = {connection->out, connection->out == NULL ? 0 : VALK_TCP_BUFFER_SIZE,
+                                connection->out_length};
+    size_t length = 0;
+    valk_tls_result_t result = valk_tls_read(connection->tls, input, &output, thread->plain,
+                                             sizeof(thread->plain), &length);
+    if (connection->out != NULL && output.length != connection->out_length) {
+      connection->out_length = (uint32_t) output.length;
+      valk__connection_dirty(connection);
+    }
+    if (connection->held_for_input) {
+      connection->held_for_input = false;
+      valk__connection_dirty(connection);
+    }
+    switch (result) {
+    case VALK_TLS_OK:
+    case VALK_TLS_WANT_INPUT:
+      if (!connection->handshaken && valk_tls_handshaken(connection->tls) &&
+          !begin_h2(connection)) {
+        going = false;
+        break;
+      }
+      if (length > 0)
+        feed_h2(connection, length);
+      if (result == VALK_TLS_WANT_INPUT)
+        going = false;
+      break;
+    case VALK_TLS_WANT_OUTPUT:
+      if (connection->out != NULL && connection->out_length > 0) {
+        if (send_out(connection))
+          break;
+        taken = STALLED;
+        going = false;
+      } else if (!need_out(connection)) {
+        taken = STALLED;
+        going = false;
+      }
+      break;
+    case VALK_TLS_CLOSED:
+      valk__connection_finish(connection, &counters(connection)->closed.peer);
+      break;
+    case VALK_TLS_FAILED:
+      connection->finishing = connection->notified = true; /* the alert is our last word */
+      connection->cause = &counters(connection)->closed.tls;
+      valk__connection_dirty(connection);
+      break;
+    }
+  }
+  valk_ledger_enter(previous);
+  if (leave(connection))
+    return ENDED;
+  if (connection->h2 != NULL && valk_h2_wants_write(connection->h2))
+    valk__connection_dirty(connection);
+  return connection->finishing ? ENDED : taken;
+}
+
+static void linger(valk_connection_t *connection) {
+  for (;;) {
+    ssize_t n =
+        recv(connection->fd, connection->thread->plain, sizeof(connection->thread->plain), 0);
+    if (n > 0 || (n < 0 && errno == EINTR))
+      continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+      return;
+    valk__connection_close(connection, connection->cause);
+    return;
+  }
+}
+
+static void receive(valk_connection_t *connection) {
+  valk_thread_t *thread = connection->thread;
+  valk_system_t *system = thread->system;
+  if (connection->in != NULL) {
+    valk_tls_input_t input = {connection->in, connection->in_length, connection->in_used};
+    take_t taken = take(connection, &input);
+    if (connection->closing)
+      return;
+    connection->in_used = (uint32_t) input.used;
+    if (taken == STALLED)
+      return;
+    put_buffer(connection, &connection->in);
+    if (taken == ENDED)
+      return;
+  }
+  if (valk__listed(&connection->read_wait))
+    return;
+  uint8_t *buffer = NULL;
+  if (valk__list_empty(&thread->buffer_readers)) {
+    buffer = valk_slab_get(&system->buffers, thread->index, LEVEL_READ);
+  }
+  if (buffer == NULL) {
+    valk__list_append(&thread->buffer_readers, &connection->read_wait);
+    return;
+  }
+  for (int reads = 0; reads < READS_A_TURN; reads++) {
+    ssize_t n =
+        valk__fault(VALK_FAULT_RECV) ? -1 : recv(connection->fd, buffer, VALK_TCP_BUFFER_SIZE, 0);
+    if (n < 0) {
+      if (errno == EINTR)
+        continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS && errno != ENOMEM) {
+        valk__connection_close(connection, &thread->counters.closed.peer);
+      }
+      break;
+    }
+    if (n == 0) {
+      valk__connection_close(connection, &thread->counters.closed.peer);
+      break;
+    }
+    valk__count_add(&thread->counters.bytes_in, (uint64_t) n);
+    valk_tls_input_t input = {buffer, (size_t) n, 0};
+    take_t taken = take(connection, &input);
+    if (taken == ENDED)
+      break;
+    if (taken == STALLED) {
+      /* The buffer stays with the connection until TLS has room to write. */
+      connection->in = buffer;
+      connection->in_length = (uint32_t) n;
+      connection->in_used = (uint32_t) input.used;
+      buffer = NULL;
+      break;
+    }
+    if ((size_t) n < VALK_TCP_BUFFER_SIZE)
+      break;
+  }
+  if (buffer != NULL)
+    valk_slab_put(&system->buffers, buffer);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+  valk_connection_t *connection = poll->data;
+  connection->thread->turn_ns = uv_hrtime();
+  if (status < 0) {
+    valk__connection_close(connection, &counters(connection)->closed.peer);
+    return;
+  }
+  if (events & UV_WRITABLE)
+    valk__connection_dirty(connection);
+  if (events & UV_READABLE) {
+    if (connection->lingering) {
+      linger(connection);
+    } else if (!connection->finishing) {
+      receive(connection);
+    }
+  }
+  if (connection->closing)
+    return;
+  update_poll(connection);
+  update_phase(connection);
+}
+
+void valk__connections_serve_buffers(valk_thread_t *thread) {
+  valk_slab_t *buffers = &thread->system->buffers;
+  while (!valk__list_empty(&thread->buffer_writers)) {
+    valk_connection_t *connection =
+        VALK_CONTAINER(thread->buffer_writers.next, valk_connection_t, write_wait);
+    uint8_t *buffer = valk_slab_get(buffers, thread->index, LEVEL_WRITE);
+    if (buffer == NULL)
+      return;
+    valk__list_remove(&connection->write_wait);
+    connection->out = buffer;
+    connection->out_length = connection->out_sent = 0;
+    valk__connection_flush(connection);
+  }
+  valk_slab_settle(buffers, thread->index, LEVEL_WRITE);
+  while (!valk__list_empty(&thread->buffer_readers)) {
+    valk_connection_t *connection =
+        VALK_CONTAINER(thread->buffer_readers.next, valk_connection_t, read_wait);
+    uint8_t *buffer = valk_slab_try(buffers, thread->index, LEVEL_READ);
+    if (buffer == NULL) {
+      buffer = valk_slab_get(buffers, thread->index, LEVEL_READ);
+      if (buffer == NULL)
+        return;
+    }
+    /* Given back at once: receive takes it again. What counts is that one was free. */
+    valk_slab_put(buffers, buffer);
+    valk__list_remove(&connection->read_wait);
+    valk_link_t others;
+    valk__list_init(&others);
+    valk__list_splice(&others, &thread->buffer_readers);
+    receive(connection);
+    valk__list_splice(&others, &thread->buffer_readers);
+    valk__list_splice(&thread->buffer_readers, &others);
+    if (!connection->closing)
+      update_poll(connection);
+  }
+  valk_slab_settle(buffers, thread->index, LEVEL_READ);
+}
+
+/* ---- beginning ---- */
+
+void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd, uint32_t slot,
+                           bool health, const struct sockaddr_storage *remote) {
+  valk_connection_t *connection = NULL;
+  if (!thread->exiting && !atomic_load(&server->closing)) {
+    connection = valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof(*connection));
+  }
+  if (connection == NULL) {
+    close(fd);
+    valk__connection_place_free(thread, server, slot, health);
+    return;
+  }
+  connection->thread = thread;
+  connection->server = server;
+  connection->fd = fd;
+  connection->slot = slot;
+  connection->health = health;
+  connection->remote = *remote;
+  connection->phase_kind = -1;
+  connection->stream_window = (uint32_t) (thread->system->config.connection_heap_size / 2);
+  valk__list_init(&connection->link);
+  valk__list_init(&connection->dirty);
+  valk__list_init(&connection->read_wait);
+  valk__list_init(&connection->write_wait);
+  for (int i = 0; i < 2; i++) {
+    valk__list_init(&connection->turns[i]);
+    valk__list_init(&connection->waiting[i]);
+  }
+  valk__list_init(&connection->wanting);
+  valk__list_init(&connection->phase.link);
+  valk__list_init(&connection->writing.link);
+  connection->ledger = valk_ledger_new(thread->system->config.connection_heap_size);
+  valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
+  int result =
+      connection->ledger == NULL ? VALK_ENOMEM : valk_tls_new(server->tls, &connection->tls);
+  valk_ledger_enter(previous);
+  if (result == 0 && uv_poll_init(&thread->loop, &connection->poll, fd) != 0) {
+    valk_tls_free(connection->tls);
+    result = VALK_ENOMEM;
+  }
+  if (result != 0) {
+    if (connection->ledger != NULL)
+      valk_ledger_close(connection->ledger);
+    free(connection);
+    close(fd);
+    valk__connection_place_free(thread, server, slot, health);
+    return;
+  }
+  connection->poll.data = connection;
+  valk__list_append(&thread->connections, &connection->link);
+  valk__count(&thread->counters.active);
+  valk__count(&thread->counters.accepted);
+  update_phase(connection);
+  update_poll(connection);
+}

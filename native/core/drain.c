@@ -1,0 +1,130 @@
+/* How connections end in good order: GOAWAY in two steps when a server closes or a connection must
+ * make room, and the deadlines of a connection's own. */
+#include "internal.h"
+
+static valk_counters_t *counters(valk_connection_t *connection) {
+  return &connection->thread->counters;
+}
+
+void valk__connection_drain(valk_connection_t *connection, valk_counter_t *cause) {
+  if (connection->closing || connection->finishing || connection->drain_step > 0)
+    return;
+  if (connection->cause == NULL)
+    connection->cause = cause;
+  if (connection->h2 == NULL || !valk_h2_settled(connection->h2)) {
+    valk__connection_finish(connection, cause);
+    return;
+  }
+  connection->drain_step = 1;
+  connection->drain_ms = valk__now_ms(connection->thread);
+  valk_h2_goaway_notice(connection->h2);
+  valk__connection_dirty(connection);
+}
+
+/* The second GOAWAY names the last stream that is answered; it comes a while after the first, so
+ * that requests under way when the client read the first are still taken (RFC 9113, section 6.8).
+ */
+static void drain_further(valk_connection_t *connection) {
+  valk_thread_t *thread = connection->thread;
+  if (connection->drain_step != 1 || connection->finishing ||
+      valk__now_ms(thread) - connection->drain_ms < 100)
+    return;
+  connection->drain_step = 2;
+  valk_h2_goaway(connection->h2, 0);
+  valk__connection_dirty(connection);
+}
+
+void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
+  uint64_t now = uv_hrtime();
+  bool any = false;
+  for (valk_link_t *link = thread->connections.next, *next; link != &thread->connections;
+       link = next) {
+    next = link->next;
+    valk_connection_t *connection = VALK_CONTAINER(link, valk_connection_t, link);
+    valk_server_t *of = connection->server;
+    if (connection->closing)
+      continue;
+    if (server != NULL ? of == server : atomic_load(&of->closing)) {
+      any = true;
+      valk__connection_drain(connection, &thread->counters.closed.stopped);
+      if (now >= atomic_load(&of->deadline_ns)) {
+        if (connection->h2 != NULL)
+          valk_h2_goaway(connection->h2, 0);
+        valk__connection_close(connection, &thread->counters.closed.stopped);
+        continue;
+      }
+    }
+    if (connection->drain_step == 1) {
+      any = true;
+      drain_further(connection);
+    }
+  }
+  if (server == NULL)
+    thread->draining = any;
+}
+
+void valk__connections_evict(valk_thread_t *thread) {
+  uint64_t now = valk__now_ms(thread);
+  valk_deadlines_t *handshakes = &thread->deadlines[VALK_DEADLINE_HANDSHAKE];
+  if (!valk__list_empty(&handshakes->list)) {
+    valk_deadline_t *oldest = VALK_CONTAINER(handshakes->list.next, valk_deadline_t, link);
+    if (now - oldest->since_ms > 1000) {
+      valk__connection_close(VALK_CONTAINER(oldest, valk_connection_t, phase),
+                             &thread->counters.closed.evicted);
+      return;
+    }
+  }
+  valk_deadlines_t *idle = &thread->deadlines[VALK_DEADLINE_IDLE];
+  for (valk_link_t *link = idle->list.next; link != &idle->list; link = link->next) {
+    valk_deadline_t *oldest = VALK_CONTAINER(link, valk_deadline_t, link);
+    if (now - oldest->since_ms < idle->duration_ms / 2)
+      return;
+    valk_connection_t *connection = VALK_CONTAINER(oldest, valk_connection_t, phase);
+    if (connection->drain_step > 0 || connection->finishing)
+      continue;
+    valk__connection_drain(connection, &thread->counters.closed.evicted);
+    thread->draining = true;
+    return;
+  }
+}
+
+static void handshake_expired(valk_deadline_t *deadline) {
+  valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, phase);
+  valk__connection_close(connection, &counters(connection)->closed.handshake_timeout);
+}
+
+static void idle_expired(valk_deadline_t *deadline) {
+  valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, phase);
+  connection->phase_kind = -1;
+  if (connection->drain_step > 0) {
+    valk__connection_close(connection, &counters(connection)->closed.idle_timeout);
+    return;
+  }
+  valk__connection_drain(connection, &counters(connection)->closed.idle_timeout);
+  connection->thread->draining = true;
+}
+
+static void headers_expired(valk_deadline_t *deadline) {
+  valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, phase);
+  connection->phase_kind = -1;
+  valk_h2_goaway(connection->h2, 0xb); /* ENHANCE_YOUR_CALM */
+  valk__connection_finish(connection, &counters(connection)->closed.headers_timeout);
+}
+
+static void write_expired(valk_deadline_t *deadline) {
+  valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, writing);
+  valk__connection_close(connection, &counters(connection)->closed.write_timeout);
+}
+
+static void linger_expired(valk_deadline_t *deadline) {
+  valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, phase);
+  valk__connection_close(connection, connection->cause);
+}
+
+void valk__connection_deadlines(valk_thread_t *thread) {
+  thread->deadlines[VALK_DEADLINE_HANDSHAKE].expired = handshake_expired;
+  thread->deadlines[VALK_DEADLINE_IDLE].expired = idle_expired;
+  thread->deadlines[VALK_DEADLINE_HEADERS].expired = headers_expired;
+  thread->deadlines[VALK_DEADLINE_WRITE].expired = write_expired;
+  thread->deadlines[VALK_DEADLINE_LINGER].expired = linger_expired;
+}

@@ -1,0 +1,510 @@
+/* The upper half of the core: what system, thread, listener, server, connection, admission and
+ * request share. tls, h2, slab, arena, gate and ledger know nothing of it.
+ *
+ * Whose each is:
+ *
+ * - system: any thread's, until valk_system_free; its pools, gates and budgets lock for themselves.
+ * - thread: its loop's thread's, but for the mailbox (under its lock), |signals| and the counters
+ *   (atomic).
+ * - server: immutable after listen, but for the listeners' handles, which are thread 0's.
+ * - connection: its thread's. It ends in two steps: valk__connection_close marks it, frees TLS,
+ *   HTTP/2 and its buffers and closes the handle; the memory and the place go when libuv has called
+ *   back.
+ * - request: its thread's. Freed when its stream has ended and its handler has settled. */
+#ifndef VALK_CORE_INTERNAL_H
+#define VALK_CORE_INTERNAL_H
+
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "../include/valk.h"
+#include "arena.h"
+#include "gate.h"
+#include "h2.h"
+#include "histogram.h"
+#include "ledger.h"
+#include "list.h"
+#include "slab.h"
+#include "tls.h"
+
+#define VALK_MAX_THREADS 256u
+#define VALK_MAX_CONSUMERS 64u
+#define VALK_HEALTH_CONNECTIONS 16u
+#define VALK_MAX_HEADER_FIELDS 128u
+
+/* A stream's window before its request is admitted, and the least it has after: a waiting body lies
+ * in its connection's memory, which has 8 KiB a stream (specification, section 4). */
+#define VALK_WINDOW_WAITING 8192u
+/* Buffered bodies lie in their arena, so the window is a matter of round trips only. */
+#define VALK_WINDOW_BUFFERED (1u << 20)
+#define VALK_WINDOW_CONNECTION (16u << 20)
+/* The most one streamed upload gets of its connection's memory. */
+#define VALK_WINDOW_STREAMED (256u << 10)
+
+/* ---- deadlines: a list a kind, all of one duration, oldest first, so that starting, stopping and
+ * finding are O(1) ---- */
+
+typedef struct {
+  valk_link_t link;
+  uint64_t since_ms;
+} valk_deadline_t;
+
+typedef struct valk_deadlines {
+  valk_link_t list;
+  uint64_t duration_ms;
+  void (*expired)(valk_deadline_t *deadline); /* the deadline has left the list */
+} valk_deadlines_t;
+
+enum {
+  VALK_DEADLINE_HANDSHAKE,
+  VALK_DEADLINE_IDLE,
+  VALK_DEADLINE_HEADERS,
+  VALK_DEADLINE_WRITE,
+  VALK_DEADLINE_LINGER,
+  VALK_DEADLINE_QUEUE,
+  VALK_DEADLINE_HANDLER,
+  VALK_DEADLINE_BODY,
+  VALK_DEADLINE_RATE,
+  VALK_DEADLINE_STALL,
+  VALK_DEADLINE_KINDS
+};
+
+/* ---- counters: one writer (the thread), any reader ---- */
+
+typedef atomic_uint_fast64_t valk_counter_t;
+
+#define VALK__COUNTER(field, name) valk_counter_t field;
+typedef struct {
+  valk_counter_t active, accepted, handshakes, resumed, bytes_in, bytes_out;
+  struct {
+    VALK_CLOSE_CAUSES(VALK__COUNTER)
+  } closed;
+  valk_counter_t heap_used, heap_largest;
+  valk_counter_t requests_active, requests_waiting, requests, dispatched;
+  valk_counter_t status[6]; /* by class, 0 unused */
+  valk_counter_t static_routes, timeouts_408, headers_431, bad_400;
+  struct {
+    VALK_REJECT_CAUSES(VALK__COUNTER)
+  } rejected;
+  struct {
+    VALK_TOO_LARGE_CAUSES(VALK__COUNTER)
+  } too_large;
+  struct {
+    VALK_RESET_CAUSES(VALK__COUNTER)
+  } reset;
+  valk_histogram_t waiting, handler, writing;
+} valk_counters_t;
+
+static inline void valk__count_add(valk_counter_t *counter, uint64_t n) {
+  atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                        memory_order_relaxed);
+}
+static inline void valk__count(valk_counter_t *counter) {
+  valk__count_add(counter, 1);
+}
+static inline void valk__uncount(valk_counter_t *counter) {
+  valk__count_add(counter, (uint64_t) -1);
+}
+
+/* ---- thread ---- */
+
+typedef struct valk_thread valk_thread_t;
+typedef struct valk_connection valk_connection_t;
+typedef struct valk_listener valk_listener_t;
+
+/* Signals that any thread may raise; taken at the next turn. */
+enum {
+  VALK_SIGNAL_BUFFERS = 1u << 0, /* a TCP buffer was granted */
+  VALK_SIGNAL_ARENAS = 1u << 1,  /* an arena or a place for a body was granted */
+  VALK_SIGNAL_ACCEPT = 1u << 2,  /* a place for a connection was granted */
+  VALK_SIGNAL_MAIL = 1u << 3,    /* something is in the mailbox */
+  VALK_SIGNAL_WAKE = 1u << 4,    /* consumers: on_wake */
+  VALK_SIGNAL_EVICT = 1u << 5    /* connections are at their bound and one waits: make room */
+};
+
+/* A letter to a thread; owned by the receiver. */
+typedef struct valk_mail {
+  struct valk_mail *next;
+  void (*open)(valk_thread_t *thread, struct valk_mail *mail);
+} valk_mail_t;
+
+#define VALK_REQUEST_CHUNK 64u
+#define VALK_OUT_TURN                                                                              \
+  8u /* TCP buffers one connection may fill in one turn, so that others get theirs */
+
+struct valk_thread {
+  valk_system_t *system;
+  unsigned index;
+  uv_thread_t handle;
+  uv_loop_t loop;
+  uv_async_t async;
+  uv_prepare_t prepare; /* the end of each turn: before the loop polls again */
+  uv_timer_t timer;
+  uint64_t timer_at_ms; /* when the timer fires; 0: it does not run */
+  bool exiting;
+  bool draining; /* a server is closing */
+  bool again;    /* work is left: do not sleep */
+  atomic_uint signals;
+  uv_mutex_t mail_lock;
+  valk_mail_t *mail_first, *mail_last;
+  valk_mail_t exit_mail;
+
+  valk_link_t connections;
+  valk_link_t dirty;          /* connections to flush at the end of this turn */
+  valk_link_t buffer_readers; /* connections that wait for a TCP buffer, to read */
+  valk_link_t buffer_writers; /* ... to write */
+  atomic_uint assigned;       /* connections, those on their way here included */
+
+  valk_link_t
+      turns[2]; /* connections with waiting requests: [0] without, [1] with a body still to come */
+  bool arena_blocked;        /* we stand at the arenas' gate */
+  bool body_blocked;         /* ... at the gate of bodies */
+  unsigned turn;             /* whose turn it is: 0 or 1 */
+  valk_link_t queue_blocked; /* requests whose consumer's queue is full, oldest first */
+  bool consumers_called;     /* on_turn is due */
+
+  valk_deadlines_t deadlines[VALK_DEADLINE_KINDS];
+
+  valk_request_t **chunks;
+  uint32_t chunk_count;
+  valk_request_t *free_requests;
+
+  uint64_t turn_ns; /* uv_hrtime of the event at hand */
+  uint64_t date_s;  /* the quarter second that |date| says */
+  char date[32];
+  uint64_t pace_since_ms, pace_count; /* answers since; |pace| a second, smoothed */
+  double pace;
+  uint32_t random;
+  uint64_t housekeeping_ms;
+
+  valk_counters_t counters;
+  uint8_t plain[VALK_TLS_PLAIN_MAX];  /* decrypted, on the way to HTTP/2 */
+  uint8_t frames[VALK_TLS_PLAIN_MAX]; /* frames, on the way into a record */
+};
+
+/* ---- system ---- */
+
+struct valk_system {
+  valk_config_t config;
+  valk_slab_t buffers;
+  valk_arena_pool_t arenas;
+  valk_gate_t bodies;   /* requests whose body is still coming: at most 3/4 of the arenas */
+  uint32_t bodies_each; /* ... of one connection */
+  valk_gate_t connections;
+  uv_mutex_t slot_lock;
+  uint32_t *free_slots;
+  uint32_t free_slot_count;
+  atomic_int_least64_t
+      *budgets; /* bytes left, a slot; the last one is shared by health connections */
+  int64_t budget;
+
+  valk_thread_t *threads;
+  unsigned thread_count;
+  atomic_bool stopping;
+  atomic_uint open_servers;       /* plus one until it is stopping */
+  void (*on_stopped)(void *data); /* under |lock| */
+  void *on_stopped_data;
+  bool stopped;   /* under |lock| */
+  uv_sem_t ended; /* posted when the last server has closed after a stop */
+  valk_mail_t stopped_mail;
+
+  uv_mutex_t lock; /* servers, consumers */
+  valk_server_t *servers;
+  _Atomic(const valk_consumer_t *) consumers[VALK_MAX_CONSUMERS];
+  atomic_uint_fast64_t overloaded_ms;    /* when the last 503 for overload was given */
+  atomic_uint_fast64_t requests_waiting; /* of all threads */
+  atomic_uint orphans;                   /* handlers that run without stream and without arena */
+};
+
+/* ---- server ---- */
+
+struct valk_listener {
+  uv_poll_t poll;
+  valk_server_t *server;
+  valk_link_t link; /* thread 0's paused listeners */
+  int fd;
+  uint16_t port;
+  bool health;
+  bool open_for_health; /* of |health|: the server has such a listener */
+  bool open;            /* the handle is initialised and not closed */
+  bool paused;          /* not polled: no place, or the system is out of descriptors */
+};
+
+typedef struct {
+  char *path;
+  size_t path_length;
+  char *fields;
+  size_t fields_length;
+  uint8_t *body;
+  size_t body_length;
+  uint16_t status;
+} valk_static_t;
+
+struct valk_server {
+  valk_system_t *system;
+  valk_server_t *next;
+  valk_tls_context_t *tls;
+  valk_listener_t listener;
+  valk_listener_t health;
+  valk_gate_t health_gate;
+  valk_static_t *routes; /* sorted by path */
+  size_t route_count;
+  uint8_t *error_503_body;
+  size_t error_503_body_length;
+  char *live_path, *ready_path;
+  uint32_t js_stall_timeout_ms;
+  bool stream_bodies, send_date;
+  const valk_consumer_t *consumer;
+  void *data;
+  atomic_bool closing;
+  atomic_uint_fast64_t deadline_ns; /* of the close, by uv_hrtime */
+  atomic_uint active;               /* connections, listeners, and letters on their way */
+  void (*on_closed)(void *data);    /* under the system's lock */
+  void *on_closed_data;
+  bool closed;     /* under the system's lock */
+  bool gate_ready; /* health_gate is initialised */
+  atomic_bool consumer_gone;
+  struct valk_server_mail {
+    valk_mail_t mail;
+    valk_server_t *server;
+  } * drain_mails, *end_mails; /* one a thread */
+};
+
+/* ---- connection ---- */
+
+struct valk_connection {
+  valk_link_t link; /* thread->connections */
+  valk_link_t dirty;
+  valk_link_t read_wait, write_wait;
+  valk_link_t turns[2];
+  valk_link_t waiting[2]; /* requests that wait for an arena */
+  valk_link_t wanting;    /* requests whose consumers wait to write more */
+  valk_deadline_t phase;  /* handshake, headers, idle or linger */
+  valk_deadline_t writing;
+  int phase_kind; /* of VALK_DEADLINE_*, -1: none */
+  valk_thread_t *thread;
+  valk_server_t *server;
+  uv_poll_t poll;
+  int fd;
+  int events; /* what the handle polls for */
+  uint32_t slot;
+  uint32_t body_arenas;   /* of its requests whose body is still coming */
+  uint32_t stream_window; /* what is left of its memory for streamed uploads' windows */
+  uint32_t streams;
+  valk_tls_t *tls;
+  valk_h2_t *h2;
+  valk_ledger_t *ledger;
+  valk_peer_t *peer;
+  uint8_t *in; /* a TCP buffer with bytes that TLS has not taken, for want of room to write */
+  uint32_t in_length, in_used;
+  uint8_t *out; /* a TCP buffer with bytes that the socket has not taken */
+  uint32_t out_length, out_sent;
+  uint8_t *held; /* frames that TLS could not take yet (see valk_tls_write); rare */
+  uint32_t held_length;
+  bool held_for_input;   /* TLS must read first */
+  unsigned depth;        /* inside TLS and HTTP/2: a close waits until it is out again */
+  valk_counter_t *cause; /* why it closes: counted once */
+  bool health;
+  bool handshaken;
+  bool closing;   /* its handle is being closed */
+  bool close_now; /* valk__connection_close was called from inside TLS or HTTP/2 */
+  bool finishing; /* nothing more is read: flush, close_notify, then linger */
+  bool notified, lingering, shut;
+  uint8_t drain_step; /* 0: none, 1: first GOAWAY, 2: second */
+  uint64_t drain_ms;
+  struct sockaddr_storage remote;
+};
+
+/* ---- request ---- */
+
+typedef enum {
+  VALK_REQUEST_FREE,
+  VALK_REQUEST_NEW,
+  VALK_REQUEST_WAITING,   /* for an arena, in its connection's list */
+  VALK_REQUEST_RECEIVING, /* its body, into its arena */
+  VALK_REQUEST_BLOCKED,   /* for a place in its consumer's queue */
+  VALK_REQUEST_QUEUED,    /* at its consumer; claimed or not, the consumer knows */
+  VALK_REQUEST_ANSWERED   /* an answer has begun */
+} valk_request_state_t;
+
+struct valk_request {
+  valk_request_state_t state;
+  uint32_t id, generation;
+  valk_thread_t *thread;
+  valk_connection_t *connection; /* NULL: the stream has ended */
+  valk_server_t *server;
+  const valk_peer_t *peer;         /* the connection's, held only from dispatch on */
+  const valk_consumer_t *consumer; /* set from dispatch to on_end */
+  void *data;
+  int32_t stream_id;
+  uint32_t slot;
+  valk_head_t head;
+  char *waiting_head; /* in the connection's memory, until admitted */
+  uint8_t *waiting_body;
+  uint8_t *body; /* in the arena */
+  size_t body_length, body_capacity;
+  char *trailers;
+  size_t trailers_length;
+  valk_arena_t *arena;
+  valk_link_t wait;          /* waiting[], queue_blocked */
+  valk_deadline_t deadline;  /* queue, then handler */
+  valk_deadline_t receiving; /* body */
+  valk_deadline_t rate;
+  valk_deadline_t stall; /* the peer takes nothing of what it asked for */
+  valk_link_t wanting;
+  char *waiting_trailers;
+  uint64_t rate_bytes; /* received since the last look */
+  uint64_t received;
+  uint64_t unconsumed;   /* stream mode: given to the consumer and not taken by the handler */
+  uint32_t extra_window; /* of the connection's stream_window */
+  uint64_t arrived_ns, dispatched_ns, answered_ns;
+  valk_buffer_t *out_first, *out_last;
+  size_t out_bytes;
+  const uint8_t *fixed; /* a body of the engine's own (static, 503): not copied */
+  size_t fixed_length;
+  valk_buffer_t *out_trailers;
+  uint16_t status;
+  bool handler; /* called, and not settled */
+  bool place;   /* holds a place among bodies */
+  bool ended;   /* the request's body */
+  bool ignore_body;
+  bool is_head;
+  bool streaming;     /* bodyMode 'stream' */
+  bool finished;      /* the answer's body: nothing is added any more */
+  bool told;          /* on_abort was called */
+  bool pinned;        /* ... and the consumer still reads the arena */
+  bool reclaim_place; /* ... and gives its place up then */
+  bool claimed;       /* its handler has been called, as far as we know */
+  bool orphan;        /* counted in the system's orphans */
+  bool expects_continue;
+  valk_request_t *next_free;
+};
+
+/* ---- thread.c ---- */
+
+int valk__thread_start(valk_system_t *system, unsigned index);
+/* The end of a thread: stop each when it is drained, join each, and only then deinit each, since
+ * until then any thread may signal any other. */
+void valk__thread_stop(valk_thread_t *thread);
+void valk__thread_join(valk_thread_t *thread);
+void valk__thread_deinit(valk_thread_t *thread);
+void valk__thread_signal(valk_thread_t *thread, unsigned signals);
+void valk__thread_post(valk_thread_t *thread, valk_mail_t *mail);
+void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *deadline);
+void valk__deadline_stop(valk_deadline_t *deadline);
+const char *valk__thread_date(valk_thread_t *thread);
+uint32_t valk__thread_random(valk_thread_t *thread);
+static inline uint64_t valk__now_ms(const valk_thread_t *thread) {
+  return uv_now(&thread->loop);
+}
+
+/* ---- listener.c ---- */
+
+int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, char *error,
+                        size_t error_size);
+void valk__listener_start(valk_thread_t *thread, valk_listener_t *listener);
+void valk__listener_stop(valk_listener_t *listener);
+void valk__listeners_resume(valk_thread_t *thread);
+uint64_t valk__listener_waiting(const valk_listener_t *listener);
+/* Once a quarter second while connections are at their bound: makes room when one waits in the
+ * backlog. */
+void valk__listeners_press(valk_thread_t *thread);
+
+/* ---- connection.c ---- */
+
+void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd, uint32_t slot,
+                           bool health, const struct sockaddr_storage *remote);
+void valk__connection_flush(valk_connection_t *connection);
+void valk__connection_dirty(valk_connection_t *connection);
+/* Ends it now. |cause|: the counter that says why. */
+void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause);
+/* Nothing more is to be read: flush, close_notify, FIN, linger. */
+void valk__connection_finish(valk_connection_t *connection, valk_counter_t *cause);
+
+/* ---- drain.c ---- */
+
+/* GOAWAY; closes when its streams have ended. */
+void valk__connection_drain(valk_connection_t *connection, valk_counter_t *cause);
+/* Asks the connection that is idle longest, or else the oldest handshake over a second old, to
+ * leave. */
+void valk__connections_evict(valk_thread_t *thread);
+void valk__connection_stream_ended(valk_connection_t *connection);
+const valk_peer_t *valk__connection_peer(valk_connection_t *connection);
+void valk__connection_serve_wanting(valk_connection_t *connection);
+void valk__connections_serve_buffers(valk_thread_t *thread);
+/* A connection's place is free again: the thread's share, the slot, the server's count. */
+void valk__connection_place_free(valk_thread_t *thread, valk_server_t *server, uint32_t slot,
+                                 bool health);
+void valk__connection_deadlines(valk_thread_t *thread);
+/* Each heartbeat while a server is closing: the next step of each of its connections: GOAWAY, the
+ * second GOAWAY, the end at the deadline. |server| NULL: of all that close. */
+void valk__connections_drain(valk_thread_t *thread, valk_server_t *server);
+
+/* ---- request.c ---- */
+
+extern const valk_h2_events_t valk__request_events;
+/* ---- reply.c: the engine's own answers ---- */
+
+/* |body| stays the caller's (a route's, a literal's); |buffer| becomes
+ * the request's. */
+void valk__request_reply(valk_request_t *request, uint16_t status, const char *fields,
+                         size_t fields_length, const uint8_t *body, size_t body_length);
+void valk__request_reply_buffer(valk_request_t *request, uint16_t status, const char *fields,
+                                size_t fields_length, valk_buffer_t *body);
+void valk__request_limit(valk_request_t *request, uint16_t status, const char *body,
+                         valk_counter_t *cause);
+void valk__request_reply_text(valk_request_t *request, uint16_t status, const char *body);
+void valk__request_too_large(valk_request_t *request, valk_counter_t *cause);
+void valk__request_drop_answer(valk_request_t *request);
+void valk__request_stop_receiving(valk_request_t *request);
+void valk__request_count_status(valk_request_t *request, uint16_t status);
+void valk__request_finished(valk_request_t *request);
+void valk__request_tell(valk_request_t *request, valk_abort_t reason);
+void valk__request_detach_consumer(valk_request_t *request);
+void valk__request_release_body_place(valk_request_t *request);
+void valk__request_release_place(valk_request_t *request);
+/* Frees it if its stream has ended and its handler has settled. */
+void valk__request_end(valk_request_t *request);
+/* A consumer goes: answers or resets what it holds on this thread. */
+void valk__requests_remove_consumer(valk_thread_t *thread, const valk_consumer_t *consumer);
+/* The thread has ended: ends the requests whose handlers run on. */
+void valk__requests_end(valk_thread_t *thread);
+void valk__requests_free(valk_thread_t *thread);
+void valk__request_deadlines(valk_thread_t *thread);
+void valk__request_dispatch(valk_request_t *request);
+/* 0: it lies in the arena now. */
+int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text);
+
+/* ---- admission.c ---- */
+
+/* A new request: admitted now, or made to wait. 0, or VALK_ENOMEM: refuse it. */
+int valk__admission_enter(valk_request_t *request, const char *text);
+/* It no longer waits: answered, reset. */
+void valk__admission_leave(valk_request_t *request);
+/* The body of a waiting request is whole: it needs no place among bodies. */
+void valk__admission_body_ended(valk_request_t *request);
+/* Admits whom the free arenas allow. */
+/* A place among the bodies of |connection| has become free. */
+void valk__admission_connection_eligible(valk_connection_t *connection);
+void valk__admission_run(valk_thread_t *thread);
+void valk__admission_run_queue(valk_thread_t *thread);
+void valk__admission_reject(valk_request_t *request, valk_counter_t *cause);
+void valk__admission_deadlines(valk_thread_t *thread);
+
+/* ---- server.c, health.c ---- */
+
+/* Answers a static route or a health path; false: it is for the handler. */
+bool valk__server_answer(valk_request_t *request, const char *text);
+bool valk__health_answer(valk_request_t *request, const char *path, size_t length);
+void valk__health_poke(valk_thread_t *thread);
+void valk__server_free(valk_server_t *server);
+void valk__server_unref(
+    valk_server_t *server); /* a connection, listener or letter of it has ended */
+/* Ends its connections at once, whatever they do. */
+void valk__server_end(valk_server_t *server);
+
+/* ---- system.c ---- */
+
+void valk__system_server_closed(valk_system_t *system);
+
+#endif

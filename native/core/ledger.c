@@ -1,0 +1,221 @@
+#include "ledger.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include <openssl/crypto.h>
+#include <uv.h>
+
+#include "../include/valk.h"
+#include "annotate.h"
+#include "fault.h"
+
+/* Sixteen bytes on every 64-bit system, so that what follows is aligned as malloc has it. */
+typedef struct {
+  _Alignas(16) valk_ledger_t *ledger;
+  size_t size; /* of the block, without the header */
+} header_t;
+
+_Static_assert(sizeof(header_t) == 16, "a header keeps the alignment of malloc");
+
+static _Thread_local valk_ledger_t *current;
+
+#if VALK__MEMCHECK
+char valk__charged_pool;
+
+__attribute__((constructor)) static void make_charged_pool(void) {
+  valk__mark_pool_begin(&valk__charged_pool);
+}
+#endif
+
+/* ---- the ledger itself ---- */
+
+static void unreference(valk_ledger_t *ledger) {
+  if (atomic_fetch_sub_explicit(&ledger->references, 1, memory_order_acq_rel) == 1) {
+    free(ledger);
+  }
+}
+
+valk_ledger_t *valk_ledger_new(size_t limit) {
+  valk_ledger_t *ledger = valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof *ledger);
+  if (ledger != NULL) {
+    ledger->limit = limit;
+    atomic_init(&ledger->references, 1);
+  }
+  return ledger;
+}
+
+void valk_ledger_close(valk_ledger_t *ledger) {
+  if (ledger != NULL) {
+    unreference(ledger);
+  }
+}
+
+/* All that is charged holds one reference together, taken by the charge that finds nothing there
+ * and dropped by the credit that leaves nothing: one locked instruction a block and not two. No
+ * credit can come between a charge and its reference, since nobody knows yet of what is charged.
+ * For the same reason bytes are never added to be taken back: another's charge might lean on them.
+ */
+
+bool valk_ledger_charge(valk_ledger_t *ledger, size_t size) {
+  if (ledger == NULL || size == 0) {
+    return true;
+  }
+  size_t before = atomic_load_explicit(&ledger->used, memory_order_relaxed);
+  size_t after;
+  do {
+    if (__builtin_add_overflow(before, size, &after) ||
+        (ledger->limit > 0 && after > ledger->limit)) {
+      atomic_fetch_add_explicit(&ledger->refused, 1, memory_order_relaxed);
+      return false;
+    }
+  } while (!atomic_compare_exchange_weak_explicit(&ledger->used, &before, after,
+                                                  memory_order_relaxed, memory_order_relaxed));
+  if (before == 0) {
+    atomic_fetch_add_explicit(&ledger->references, 1, memory_order_relaxed);
+  }
+  size_t peak = atomic_load_explicit(&ledger->peak, memory_order_relaxed);
+  while (after > peak &&
+         !atomic_compare_exchange_weak_explicit(&ledger->peak, &peak, after, memory_order_relaxed,
+                                                memory_order_relaxed)) {
+  }
+  return true;
+}
+
+void valk_ledger_credit(valk_ledger_t *ledger, size_t size) {
+  if (ledger == NULL || size == 0) {
+    return;
+  }
+  size_t before = atomic_fetch_sub_explicit(&ledger->used, size, memory_order_acq_rel);
+  assert(before >= size);
+  if (before == size) {
+    unreference(ledger);
+  }
+}
+
+/* ---- blocks ---- */
+
+/* |size| bytes and a header; zeros where |zero|. */
+static void *allocate(valk_ledger_t *ledger, size_t size, bool zero) {
+  size_t total;
+  if (__builtin_add_overflow(size, sizeof(header_t), &total)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  if (valk__fault(VALK_FAULT_MALLOC)) {
+    return NULL;
+  }
+  if (!valk_ledger_charge(ledger, total)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  header_t *header = zero ? calloc(1, total) : malloc(total);
+  if (header == NULL) {
+    valk_ledger_credit(ledger, total);
+    return NULL;
+  }
+  header->ledger = ledger;
+  header->size = size;
+  valk__mark_charged(header + 1, size, zero);
+  return header + 1;
+}
+
+void *valk_ledger_malloc(valk_ledger_t *ledger, size_t size) {
+  return allocate(ledger, size, false);
+}
+
+void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return allocate(ledger, bytes, true);
+}
+
+void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size) {
+  if (block == NULL) {
+    return allocate(ledger, size, false);
+  }
+  if (size == 0) {
+    valk_ledger_free(block);
+    return NULL;
+  }
+  header_t *header = (header_t *) block - 1;
+  size_t old_size = header->size;
+  ledger = header->ledger;
+  if (size > SIZE_MAX - sizeof *header) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  if (valk__fault(VALK_FAULT_MALLOC)) {
+    return NULL;
+  }
+  if (size > old_size && !valk_ledger_charge(ledger, size - old_size)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  uintptr_t old_address = (uintptr_t) block;
+  header = realloc(header, sizeof *header + size);
+  if (header == NULL) {
+    if (size > old_size) {
+      valk_ledger_credit(ledger, size - old_size);
+    }
+    return NULL;
+  }
+  header->size = size;
+  valk__mark_charged_moved(old_address, header + 1, size);
+  if (size < old_size) {
+    valk_ledger_credit(ledger, old_size - size);
+  }
+  return header + 1;
+}
+
+void valk_ledger_free(void *block) {
+  if (block == NULL) {
+    return;
+  }
+  header_t *header = (header_t *) block - 1;
+  valk_ledger_t *ledger = header->ledger;
+  size_t total = sizeof *header + header->size;
+  valk__mark_charged_free(block);
+  free(header);
+  valk_ledger_credit(ledger, total);
+}
+
+/* ---- OpenSSL ---- */
+
+valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger) {
+  valk_ledger_t *previous = current;
+  current = ledger;
+  return previous;
+}
+
+static void *openssl_malloc(size_t size, const char *file, int line) {
+  (void) file, (void) line;
+  return valk_ledger_malloc(current, size);
+}
+
+static void *openssl_realloc(void *block, size_t size, const char *file, int line) {
+  (void) file, (void) line;
+  return valk_ledger_realloc(current, block, size);
+}
+
+static void openssl_free(void *block, const char *file, int line) {
+  (void) file, (void) line;
+  valk_ledger_free(block);
+}
+
+static int install_result;
+
+static void install(void) {
+  install_result =
+      CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) ? 0 : VALK_EINVAL;
+}
+
+int valk_ledger_install(void) {
+  static uv_once_t once = UV_ONCE_INIT;
+  uv_once(&once, install);
+  return install_result;
+}

@@ -1,0 +1,51 @@
+/* Charged memory: who holds how much of the heap.
+ *
+ * Every block has a 16-byte header that names its ledger, so that a block may be freed anywhere. A
+ * ledger belongs to a connection and lives until the connection has closed it and the last of its
+ * blocks is free (OpenSSL keeps a few per-thread blocks longer than the connection that happened to
+ * cause them).
+ * nghttp2 gets these functions through nghttp2_mem, OpenSSL through CRYPTO_set_mem_functions, which
+ * names no owner: there the thread's current ledger counts (valk_ledger_enter). Specification,
+ * section 6.
+ *
+ * Any thread, but a ledger is charged only between valk_ledger_new and valk_ledger_close. */
+#ifndef VALK_CORE_LEDGER_H
+#define VALK_CORE_LEDGER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct valk_ledger {
+  atomic_size_t used; /* bytes, headers included; never above |limit| */
+  atomic_size_t peak;
+  size_t limit;           /* allocations that would pass it fail; 0 for none */
+  atomic_uint references; /* one for the owner, one while |used| is not 0 */
+  atomic_uint refused;    /* allocations that failed because of |limit| */
+} valk_ledger_t;
+
+/* NULL when out of memory. */
+valk_ledger_t *valk_ledger_new(size_t limit);
+/* The owner is gone; the ledger is freed with its last block. NULL is nothing. */
+void valk_ledger_close(valk_ledger_t *ledger);
+
+/* |ledger| may be NULL: the block is then charged to nobody. Results as malloc, calloc, realloc and
+ * free (16-aligned); realloc to 0 bytes frees the block and returns NULL. */
+void *valk_ledger_malloc(valk_ledger_t *ledger, size_t size);
+void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size);
+/* A block keeps its first owner; |ledger| counts only when |block| is NULL. */
+void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size);
+void valk_ledger_free(void *block);
+/* Charges or credits bytes that lie elsewhere (a waiting answer's copy, say). False when |limit|
+ * would be passed; nothing is charged then. */
+bool valk_ledger_charge(valk_ledger_t *ledger, size_t size);
+void valk_ledger_credit(valk_ledger_t *ledger, size_t size);
+
+/* The ledger that OpenSSL's allocations on this thread are charged to; returns the previous one. */
+valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger);
+/* Installs the functions into this copy of OpenSSL, once a process, before any other call to it.
+ * Returns 0, or VALK_EINVAL when OpenSSL has allocated already; the same on every later call. */
+int valk_ledger_install(void);
+
+#endif

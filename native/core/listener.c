@@ -1,0 +1,272 @@
+/* Listening and accepting, on thread 0. accept4 on a polled socket, since uv_listen accepts one
+ * connection ahead and, out of descriptors, closes the backlog: here what has no place waits in the
+ * kernel's queue. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fault.h"
+#include "internal.h"
+
+#define ACCEPTS_A_TURN 64
+#define BACKLOG 4096
+
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, char *error,
+                        size_t error_size) {
+  struct sockaddr_storage address;
+  socklen_t length;
+  memset(&address, 0, sizeof(address));
+  if (uv_ip4_addr(host, port, (struct sockaddr_in *) &address) == 0) {
+    length = sizeof(struct sockaddr_in);
+  } else if (uv_ip6_addr(host, port, (struct sockaddr_in6 *) &address) == 0) {
+    length = sizeof(struct sockaddr_in6);
+  } else {
+    snprintf(error, error_size, "\"%s\" is not an IP address", host);
+    return UV_EINVAL;
+  }
+  const char *step = "socket";
+  int on = 1;
+  int fd = valk__fault(VALK_FAULT_SOCKET)
+               ? -1
+               : socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int result = fd < 0 ? -errno : 0;
+  if (result == 0) {
+    step = "bind";
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (valk__fault(VALK_FAULT_SOCKET) || bind(fd, (struct sockaddr *) &address, length) != 0)
+      result = -errno;
+  }
+  if (result == 0) {
+    step = "listen";
+    if (valk__fault(VALK_FAULT_SOCKET) || listen(fd, BACKLOG) != 0)
+      result = -errno;
+  }
+  if (result == 0 && getsockname(fd, (struct sockaddr *) &address, &length) != 0)
+    result = -errno;
+  if (result != 0) {
+    snprintf(error, error_size, "%s %s:%u: %s", step, host, (unsigned) port, uv_strerror(result));
+    if (fd >= 0)
+      close(fd);
+    return result;
+  }
+  listener->fd = fd;
+  listener->port =
+      ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *) &address)->sin_port
+                                         : ((struct sockaddr_in6 *) &address)->sin6_port);
+  return 0;
+}
+
+static void pause_listener(valk_listener_t *listener) {
+  if (listener->paused)
+    return;
+  listener->paused = true;
+  uv_poll_stop(&listener->poll);
+}
+
+static void resume_listener(valk_listener_t *listener) {
+  if (!listener->open || !listener->paused)
+    return;
+  listener->paused = false;
+  uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+}
+
+void valk__listeners_resume(valk_thread_t *thread) {
+  valk_system_t *system = thread->system;
+  valk_gate_settle(&system->connections, thread->index, 0);
+  uv_mutex_lock(&system->lock);
+  for (valk_server_t *server = system->servers; server != NULL; server = server->next) {
+    resume_listener(&server->listener);
+    resume_listener(&server->health);
+  }
+  uv_mutex_unlock(&system->lock);
+}
+
+/* ---- handing over ---- */
+
+typedef struct {
+  valk_mail_t mail;
+  valk_server_t *server;
+  int fd;
+  uint32_t slot;
+  bool health;
+  struct sockaddr_storage remote;
+} connection_mail_t;
+
+static void open_connection(valk_thread_t *thread, valk_mail_t *mail) {
+  connection_mail_t *letter = (connection_mail_t *) mail;
+  valk__connection_open(thread, letter->server, letter->fd, letter->slot, letter->health,
+                        &letter->remote);
+  free(letter);
+}
+
+/* The thread with the fewest connections gets the next one. */
+static valk_thread_t *choose_thread(valk_system_t *system) {
+  valk_thread_t *best = &system->threads[0];
+  uint64_t least = UINT64_MAX;
+  for (unsigned i = 0; i < system->thread_count; i++) {
+    valk_thread_t *thread = &system->threads[i];
+    uint64_t load = atomic_load_explicit(&thread->assigned, memory_order_relaxed);
+    if (load < least) {
+      least = load;
+      best = thread;
+    }
+  }
+  return best;
+}
+
+static void assign(valk_thread_t *self, valk_listener_t *listener, int fd, uint32_t slot,
+                   const struct sockaddr_storage *remote) {
+  valk_server_t *server = listener->server;
+  valk_thread_t *thread = choose_thread(self->system);
+  int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  atomic_fetch_add(&server->active, 1);
+  atomic_fetch_add_explicit(&thread->assigned, 1, memory_order_relaxed);
+  if (thread == self) {
+    valk__connection_open(thread, server, fd, slot, listener->health, remote);
+    return;
+  }
+  connection_mail_t *letter = valk__fault(VALK_FAULT_MALLOC) ? NULL : malloc(sizeof(*letter));
+  if (letter == NULL) {
+    close(fd);
+    valk__connection_place_free(thread, server, slot, listener->health);
+    return;
+  }
+  letter->mail.open = open_connection;
+  letter->server = server;
+  letter->fd = fd;
+  letter->slot = slot;
+  letter->health = listener->health;
+  letter->remote = *remote;
+  valk__thread_post(thread, &letter->mail);
+}
+
+/* A place for a connection; false: there is none, and we wait at the gate. */
+static bool take_place(valk_thread_t *thread, valk_listener_t *listener, uint32_t *slot) {
+  valk_system_t *system = thread->system;
+  if (listener->health) {
+    *slot = system->config.max_connections; /* shared: health answers are charged to nobody */
+    return valk_gate_acquire(&listener->server->health_gate, thread->index, 0);
+  }
+  if (!valk_gate_acquire(&system->connections, thread->index, 0))
+    return false;
+  uv_mutex_lock(&system->slot_lock);
+  *slot = system->free_slots[--system->free_slot_count];
+  uv_mutex_unlock(&system->slot_lock);
+  return true;
+}
+
+static void give_place(valk_thread_t *thread, valk_listener_t *listener, uint32_t slot) {
+  valk_system_t *system = thread->system;
+  if (listener->health) {
+    valk_gate_release(&listener->server->health_gate);
+    return;
+  }
+  uv_mutex_lock(&system->slot_lock);
+  system->free_slots[system->free_slot_count++] = slot;
+  uv_mutex_unlock(&system->slot_lock);
+  valk_gate_release(&system->connections);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events) {
+  valk_listener_t *listener = poll->data;
+  valk_thread_t *thread = poll->loop->data;
+  (void) events;
+  if (status < 0)
+    return;
+  for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+    uint32_t slot;
+    if (!take_place(thread, listener, &slot)) {
+      pause_listener(listener);
+      return;
+    }
+    struct sockaddr_storage remote;
+    socklen_t length = sizeof(remote);
+    int fd = valk__fault(VALK_FAULT_ACCEPT) ? -1
+                                            : accept4(listener->fd, (struct sockaddr *) &remote,
+                                                      &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      int error = errno;
+      give_place(thread, listener, slot);
+      if (error == EAGAIN || error == EWOULDBLOCK)
+        return;
+      /* The peer gave up, or its network told an error that belongs to it alone (accept(2)). */
+      if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
+        continue;
+      /* Out of descriptors or memory: the heartbeat tries again. */
+      pause_listener(listener);
+      return;
+    }
+    assign(thread, listener, fd, slot, &remote);
+  }
+}
+
+/* ---- beginning and end ---- */
+
+void valk__listener_start(valk_thread_t *thread, valk_listener_t *listener) {
+  if (uv_poll_init(&thread->loop, &listener->poll, listener->fd) != 0) {
+    close(listener->fd);
+    listener->fd = -1;
+    valk__server_unref(listener->server);
+    return;
+  }
+  listener->poll.data = listener;
+  listener->open = true;
+  listener->paused = true;
+  resume_listener(listener);
+}
+
+static void on_closed(uv_handle_t *handle) {
+  valk_listener_t *listener = handle->data;
+  valk__server_unref(listener->server);
+}
+
+void valk__listener_stop(valk_listener_t *listener) {
+  if (!listener->open)
+    return;
+  listener->open = false;
+  uv_poll_stop(&listener->poll);
+  uv_close((uv_handle_t *) &listener->poll, on_closed);
+  close(listener->fd);
+  listener->fd = -1;
+}
+
+/* Connections that wait in the kernel's queue; 0 where it doesn't say. */
+uint64_t valk__listener_waiting(const valk_listener_t *listener) {
+  struct tcp_info info;
+  socklen_t length = sizeof(info);
+  if (listener->fd < 0 || getsockopt(listener->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+    return 0;
+  return info.tcpi_unacked; /* of a listening socket: the length of its accept queue */
+}
+
+void valk__listeners_press(valk_thread_t *thread) {
+  valk_system_t *system = thread->system;
+  bool waiting = false;
+  uv_mutex_lock(&system->lock);
+  for (valk_server_t *server = system->servers; server != NULL; server = server->next) {
+    if (server->listener.open && server->listener.paused &&
+        valk__listener_waiting(&server->listener) > 0)
+      waiting = true;
+    resume_listener(&server->health);
+  }
+  uv_mutex_unlock(&system->lock);
+  if (!waiting)
+    return;
+  valk_gate_stats_t stats;
+  valk_gate_stats(&system->connections, &stats);
+  if (stats.in_use < stats.capacity) {
+    valk__listeners_resume(thread);
+    return;
+  }
+  for (unsigned i = 0; i < system->thread_count; i++)
+    valk__thread_signal(&system->threads[i], VALK_SIGNAL_EVICT);
+}

@@ -1,0 +1,395 @@
+/* An engine thread: its loop, its turns, its deadlines. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fault.h"
+#include "internal.h"
+
+/* Housekeeping: trimming pools, heap figures. Idle arenas are trimmed within 10 s (specification,
+ * section 6). */
+#define HOUSEKEEPING_MS 4000u
+#define HEARTBEAT_MS 250u
+
+static uint64_t duration_of(const valk_config_t *config, int kind) {
+  switch (kind) {
+  case VALK_DEADLINE_HANDSHAKE:
+    return config->handshake_timeout_ms;
+  case VALK_DEADLINE_IDLE:
+    return config->idle_timeout_ms;
+  case VALK_DEADLINE_HEADERS:
+    return config->headers_timeout_ms;
+  case VALK_DEADLINE_WRITE:
+    return config->write_timeout_ms;
+  case VALK_DEADLINE_STALL:
+    return config->write_timeout_ms;
+  case VALK_DEADLINE_QUEUE:
+    return config->queue_timeout_ms;
+  case VALK_DEADLINE_HANDLER:
+    return config->handler_timeout_ms;
+  case VALK_DEADLINE_BODY:
+    return config->body_timeout_ms;
+  case VALK_DEADLINE_RATE:
+    return 10000;
+  default:
+    return 1000; /* linger */
+  }
+}
+
+/* ---- deadlines ---- */
+
+static void timer_at(valk_thread_t *thread, uint64_t at_ms);
+
+void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *deadline) {
+  valk_deadlines_t *deadlines = &thread->deadlines[kind];
+  if (valk__listed(&deadline->link))
+    valk__list_remove(&deadline->link);
+  deadline->since_ms = valk__now_ms(thread);
+  if (valk__list_empty(&deadlines->list))
+    timer_at(thread, deadline->since_ms + deadlines->duration_ms);
+  valk__list_append(&deadlines->list, &deadline->link);
+}
+
+void valk__deadline_stop(valk_deadline_t *deadline) {
+  valk__list_remove(&deadline->link);
+}
+
+static void run_deadlines(valk_thread_t *thread) {
+  uint64_t now = valk__now_ms(thread);
+  for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
+    valk_deadlines_t *deadlines = &thread->deadlines[kind];
+    /* What |expired| starts again goes to the end with since_ms = now, so this ends. */
+    while (!valk__list_empty(&deadlines->list)) {
+      valk_deadline_t *deadline = VALK_CONTAINER(deadlines->list.next, valk_deadline_t, link);
+      if (deadline->since_ms + deadlines->duration_ms > now)
+        break;
+      valk__list_remove(&deadline->link);
+      deadlines->expired(deadline);
+    }
+  }
+}
+
+/* ---- signals and mail ---- */
+
+void valk__thread_signal(valk_thread_t *thread, unsigned signals) {
+  /* Only the first signal after a turn pays for the wake-up. */
+  if (atomic_fetch_or(&thread->signals, signals) == 0)
+    uv_async_send(&thread->async);
+}
+
+void valk__thread_post(valk_thread_t *thread, valk_mail_t *mail) {
+  mail->next = NULL;
+  uv_mutex_lock(&thread->mail_lock);
+  if (thread->mail_last != NULL) {
+    thread->mail_last->next = mail;
+  } else {
+    thread->mail_first = mail;
+  }
+  thread->mail_last = mail;
+  uv_mutex_unlock(&thread->mail_lock);
+  valk__thread_signal(thread, VALK_SIGNAL_MAIL);
+}
+
+static void open_mail(valk_thread_t *thread) {
+  uv_mutex_lock(&thread->mail_lock);
+  valk_mail_t *mail = thread->mail_first;
+  thread->mail_first = thread->mail_last = NULL;
+  uv_mutex_unlock(&thread->mail_lock);
+  while (mail != NULL) {
+    valk_mail_t *next = mail->next;
+    mail->open(thread, mail);
+    mail = next;
+  }
+}
+
+void valk_system_wake(valk_system_t *system, unsigned thread) {
+  if (thread < system->thread_count)
+    valk__thread_signal(&system->threads[thread], VALK_SIGNAL_WAKE);
+}
+
+static void call_consumers(valk_thread_t *thread, bool wake) {
+  for (unsigned i = 0; i < VALK_MAX_CONSUMERS; i++) {
+    const valk_consumer_t *consumer =
+        atomic_load_explicit(&thread->system->consumers[i], memory_order_acquire);
+    if (consumer == NULL)
+      continue;
+    if (wake) {
+      consumer->on_wake(consumer->data, thread->index);
+    } else {
+      consumer->on_turn(consumer->data, thread->index);
+    }
+  }
+}
+
+static void take_signals(valk_thread_t *thread) {
+  unsigned signals = atomic_exchange(&thread->signals, 0);
+  if (signals == 0)
+    return;
+  thread->turn_ns = uv_hrtime();
+  if (signals & VALK_SIGNAL_MAIL)
+    open_mail(thread);
+  if (signals & VALK_SIGNAL_WAKE) {
+    call_consumers(thread, true);
+    thread->consumers_called = true;
+    valk__admission_run_queue(thread);
+  }
+  if (signals & VALK_SIGNAL_BUFFERS)
+    valk__connections_serve_buffers(thread);
+  if (signals & VALK_SIGNAL_ARENAS) {
+    thread->arena_blocked = thread->body_blocked = false;
+    valk__admission_run(thread);
+  }
+  if (signals & VALK_SIGNAL_ACCEPT)
+    valk__listeners_resume(thread);
+  if (signals & VALK_SIGNAL_EVICT)
+    valk__connections_evict(thread);
+}
+
+/* ---- turns ---- */
+
+static void flush_dirty(valk_thread_t *thread) {
+  valk_link_t dirty;
+  valk__list_init(&dirty);
+  valk__list_splice(&dirty, &thread->dirty);
+  while (!valk__list_empty(&dirty)) {
+    valk_connection_t *connection = VALK_CONTAINER(dirty.next, valk_connection_t, dirty);
+    valk__list_remove(&connection->dirty);
+    valk__connection_flush(connection);
+  }
+}
+
+/* The end of a turn: hand the batch to the consumers (one wake-up), then write (one flush a
+ * connection). Signals that this raises are taken in the same turn, so that what is freed reaches
+ * who waits without a trip through the kernel. */
+static void end_turn(valk_thread_t *thread) {
+  for (int round = 0; round < 8; round++) {
+    take_signals(thread);
+    if (thread->consumers_called) {
+      thread->consumers_called = false;
+      call_consumers(thread, false);
+    }
+    flush_dirty(thread);
+    if (atomic_load(&thread->signals) == 0 && !thread->consumers_called &&
+        valk__list_empty(&thread->dirty))
+      break;
+  }
+  if (thread->exiting)
+    return;
+  if (thread->again || !valk__list_empty(&thread->dirty) || thread->consumers_called) {
+    thread->again = false;
+    uv_async_send(&thread->async);
+  }
+}
+
+static void on_prepare(uv_prepare_t *prepare) {
+  end_turn(prepare->data);
+}
+
+/* The turn itself is in on_prepare; this only ends the loop's sleep. */
+static void on_async(uv_async_t *async) {
+  (void) async;
+}
+
+/* ---- the timer ---- */
+
+static void housekeeping(valk_thread_t *thread) {
+  valk_system_t *system = thread->system;
+  uint64_t used = 0, largest = 0;
+  for (valk_link_t *link = thread->connections.next; link != &thread->connections;
+       link = link->next) {
+    valk_connection_t *connection = VALK_CONTAINER(link, valk_connection_t, link);
+    /* A budget given back by another thread wakes nobody. */
+    if (!valk__list_empty(&connection->wanting))
+      valk__connection_serve_wanting(connection);
+    uint64_t bytes = atomic_load_explicit(&connection->ledger->used, memory_order_relaxed);
+    used += bytes;
+    if (bytes > largest)
+      largest = bytes;
+  }
+  atomic_store_explicit(&thread->counters.heap_used, used, memory_order_relaxed);
+  atomic_store_explicit(&thread->counters.heap_largest, largest, memory_order_relaxed);
+  if (thread->index == 0) {
+    valk_slab_trim(&system->buffers);
+    valk_arena_pool_trim(&system->arenas);
+  }
+}
+
+static void on_timer(uv_timer_t *timer) {
+  valk_thread_t *thread = timer->data;
+  thread->timer_at_ms = 0;
+  uint64_t now = valk__now_ms(thread);
+  thread->turn_ns = uv_hrtime();
+  run_deadlines(thread);
+  if (thread->draining)
+    valk__connections_drain(thread, NULL);
+  if (thread->index == 0) {
+    valk__listeners_press(thread);
+    valk__health_poke(thread);
+  }
+  if (now - thread->housekeeping_ms >= HOUSEKEEPING_MS) {
+    thread->housekeeping_ms = now;
+    housekeeping(thread);
+    /* A page that could not be committed is tried again though nothing was freed. */
+    if (thread->arena_blocked || thread->body_blocked)
+      valk__thread_signal(thread, VALK_SIGNAL_ARENAS);
+    if (!valk__list_empty(&thread->buffer_readers) || !valk__list_empty(&thread->buffer_writers)) {
+      valk__thread_signal(thread, VALK_SIGNAL_BUFFERS);
+    }
+  }
+  uint64_t next = now + HEARTBEAT_MS;
+  for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
+    valk_deadlines_t *deadlines = &thread->deadlines[kind];
+    if (valk__list_empty(&deadlines->list))
+      continue;
+    uint64_t at = VALK_CONTAINER(deadlines->list.next, valk_deadline_t, link)->since_ms +
+                  deadlines->duration_ms;
+    if (at < next)
+      next = at;
+  }
+  timer_at(thread, next);
+}
+
+static void timer_at(valk_thread_t *thread, uint64_t at_ms) {
+  if (thread->timer_at_ms != 0 && thread->timer_at_ms <= at_ms)
+    return;
+  uint64_t now = valk__now_ms(thread);
+  thread->timer_at_ms = at_ms;
+  uv_timer_start(&thread->timer, on_timer, at_ms > now ? at_ms - now : 1, 0);
+}
+
+const char *valk__thread_date(valk_thread_t *thread) {
+  /* The loop's clock says when a second has gone by; the wall clock is read only then. */
+  uint64_t second = valk__now_ms(thread) / 250;
+  if (second != thread->date_s || thread->date[0] == '\0') {
+    struct timespec wall;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    gmtime_r(&wall.tv_sec, &tm);
+    /* Not strftime: its names of days and months follow the locale (RFC 9110, section 5.6.7). */
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    snprintf(thread->date, sizeof(thread->date), "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
+             days + 3 * tm.tm_wday, (unsigned) tm.tm_mday % 100, months + 3 * tm.tm_mon,
+             (unsigned) (tm.tm_year + 1900) % 10000, (unsigned) tm.tm_hour % 100,
+             (unsigned) tm.tm_min % 100, (unsigned) tm.tm_sec % 100);
+    thread->date_s = second;
+  }
+  return thread->date;
+}
+
+uint32_t valk__thread_random(valk_thread_t *thread) {
+  /* xorshift32: for jitter, not for secrets. */
+  uint32_t x = thread->random;
+  x ^= x << 13;
+  x ^= x >> 17;
+  x ^= x << 5;
+  return thread->random = x;
+}
+
+/* ---- life ---- */
+
+static void on_closed_handle(uv_handle_t *handle) {
+  (void) handle;
+}
+
+static void run(void *argument) {
+  valk_thread_t *thread = argument;
+  uv_run(&thread->loop, UV_RUN_DEFAULT);
+}
+
+static void close_loop(valk_thread_t *thread) {
+  /* Handles are closed by now; a last round lets their callbacks run when the thread never ran. */
+  uv_run(&thread->loop, UV_RUN_DEFAULT);
+  int result = uv_loop_close(&thread->loop);
+  if (result != 0) {
+    fprintf(stderr, "valk: an engine thread's loop still has handles (%s)\n", uv_strerror(result));
+    abort();
+  }
+}
+
+static void close_handles(valk_thread_t *thread) {
+  uv_close((uv_handle_t *) &thread->async, on_closed_handle);
+  uv_close((uv_handle_t *) &thread->prepare, on_closed_handle);
+  uv_close((uv_handle_t *) &thread->timer, on_closed_handle);
+}
+
+int valk__thread_start(valk_system_t *system, unsigned index) {
+  valk_thread_t *thread = &system->threads[index];
+  thread->system = system;
+  thread->index = index;
+  thread->random = 2463534242u + index * 7919u;
+  valk__list_init(&thread->connections);
+  valk__list_init(&thread->dirty);
+  valk__list_init(&thread->buffer_readers);
+  valk__list_init(&thread->buffer_writers);
+  valk__list_init(&thread->turns[0]);
+  valk__list_init(&thread->turns[1]);
+  valk__list_init(&thread->queue_blocked);
+  for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
+    valk__list_init(&thread->deadlines[kind].list);
+    thread->deadlines[kind].duration_ms = duration_of(&system->config, kind);
+  }
+  valk__connection_deadlines(thread);
+  valk__request_deadlines(thread);
+  valk__admission_deadlines(thread);
+  int result = valk__fault(VALK_FAULT_THREAD) ? UV_EMFILE : uv_loop_init(&thread->loop);
+  if (result != 0)
+    return result;
+  result = uv_mutex_init(&thread->mail_lock);
+  if (result != 0) {
+    uv_loop_close(&thread->loop);
+    return result;
+  }
+  result = valk__fault(VALK_FAULT_THREAD) ? UV_EMFILE
+                                          : uv_async_init(&thread->loop, &thread->async, on_async);
+  if (result != 0) {
+    uv_mutex_destroy(&thread->mail_lock);
+    uv_loop_close(&thread->loop);
+    return result;
+  }
+  thread->async.data = thread;
+  thread->loop.data = thread;
+  uv_prepare_init(&thread->loop, &thread->prepare);
+  thread->prepare.data = thread;
+  uv_prepare_start(&thread->prepare, on_prepare);
+  uv_timer_init(&thread->loop, &thread->timer);
+  thread->timer.data = thread;
+  thread->housekeeping_ms = valk__now_ms(thread);
+  timer_at(thread, thread->housekeeping_ms + HEARTBEAT_MS);
+  /* The loop's handles keep it alive until close_handles; 512 KiB is ample, since nothing recurses.
+   */
+  uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = 512u << 10};
+  result = valk__fault(VALK_FAULT_THREAD)
+               ? UV_EAGAIN
+               : uv_thread_create_ex(&thread->handle, &options, run, thread);
+  if (result != 0) {
+    close_handles(thread);
+    close_loop(thread);
+    uv_mutex_destroy(&thread->mail_lock);
+    return result;
+  }
+  return 0;
+}
+
+static void open_exit(valk_thread_t *thread, valk_mail_t *mail) {
+  (void) mail; /* part of the thread */
+  thread->exiting = true;
+  close_handles(thread);
+}
+
+void valk__thread_stop(valk_thread_t *thread) {
+  thread->exit_mail.open = open_exit;
+  valk__thread_post(thread, &thread->exit_mail);
+}
+
+void valk__thread_join(valk_thread_t *thread) {
+  uv_thread_join(&thread->handle);
+}
+
+void valk__thread_deinit(valk_thread_t *thread) {
+  open_mail(thread); /* what came after the last turn */
+  close_loop(thread);
+  uv_mutex_destroy(&thread->mail_lock);
+  valk__requests_free(thread);
+}

@@ -1,0 +1,42 @@
+/* What tls.c and tls_context.c share, and the tests' hook into the clock of the ticket keys. */
+#ifndef VALK_CORE_TLS_INTERNAL_H
+#define VALK_CORE_TLS_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <openssl/bio.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+
+#include "tls.h"
+
+/* A ticket is written with the newest key; a key is used for the first hour of its life and
+ * accepted for the second. */
+#define VALK_TLS_TICKET_ROTATION_S 3600u
+#define VALK_TLS_TICKET_LIFETIME_S 7200u
+#define VALK_TLS_TICKET_KEYS (VALK_TLS_TICKET_LIFETIME_S / VALK_TLS_TICKET_ROTATION_S)
+
+typedef struct {
+  uint64_t created_s;
+  uint8_t name[16]; /* what a ticket names its key by (RFC 5077, section 4) */
+  uint8_t cipher_key[32];
+  uint8_t mac_key[32];
+} valk__tls_ticket_key_t;
+
+struct valk_tls_context {
+  SSL_CTX *ssl_context;
+  BIO_METHOD *bio_method;
+  EVP_CIPHER *ticket_cipher;
+  atomic_uint references;
+  pthread_mutex_t ticket_lock;
+  valk__tls_ticket_key_t ticket_keys[VALK_TLS_TICKET_KEYS]; /* newest first */
+  uint64_t (*now_s)(void); /* a monotonic clock; tests put their own here */
+};
+
+/* The BIO between OpenSSL and the spans that a valk_tls_t was lent; NULL when out of memory. */
+BIO_METHOD *valk__tls_bio_method_new(void);
+/* Counts what a peer makes us do after the handshake: an SSL_CTX's info callback. */
+void valk__tls_on_info(const SSL *ssl, int where, int value);
+
+#endif

