@@ -129,6 +129,8 @@ function sendWhole(
   trailers: Trailers | undefined,
 ): void {
   const { exchange, maxResponseBodySize } = target;
+  // A detached array has no bytes, and throws where it is copied.
+  if (body.length === 0) body = '';
   // A UTF-16 unit takes three bytes at most.
   if (body.length * 3 > maxResponseBodySize && byteLength(body) > maxResponseBodySize) {
     throw responseError(`The body has more than maxResponseBodySize, ${maxResponseBodySize} bytes`);

@@ -92,10 +92,12 @@ class Call implements AnswerTarget {
   fail(error: unknown, result?: unknown): void {
     discardAnswer(result, error);
     const { exchange } = this;
-    if (exchange.gone) exchange.reset(CANCEL);
+    // Asked for before the answer: after it every exchange is gone.
+    const { gone } = exchange;
+    if (gone) exchange.reset(CANCEL);
     else exchange.respond(500, PLAIN_TEXT, 'Internal Server Error\n');
     // A handler that gives up because its client has left does as it should.
-    if (!exchange.gone || !isEarlyEnd(error)) this.report(error);
+    if (!gone || !isEarlyEnd(error)) this.report(error);
   }
 
   report(error: unknown): void {

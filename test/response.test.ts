@@ -16,7 +16,7 @@ async function askFailing(handler: AnyHandler, request = {}, options = {}) {
   return { answer, errors: server.errors as Error[], exchange };
 }
 
-async function* chunksOf<Chunk>(...chunks: Chunk[]) {
+async function* chunksOf(...chunks: unknown[]) {
   for (const chunk of chunks) {
     await turn();
     yield chunk;
@@ -260,7 +260,8 @@ test('bytes are sent whole, of whatever kind', async (t) => {
   const bytes = new TextEncoder().encode('0123456789');
   const shared = new Uint8Array(new SharedArrayBuffer(100));
   shared.fill(0x61);
-  const resizable = new ArrayBuffer(4, { maxByteLength: 8 } as object);
+  const Resizable = ArrayBuffer as new (length: number, options: object) => ArrayBuffer;
+  const resizable = new Resizable(4, { maxByteLength: 8 });
   const bodies: [unknown, string][] = [
     [bytes, '0123456789'],
     [bytes.subarray(2, 4), '23'],

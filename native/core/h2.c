@@ -283,15 +283,45 @@ static void *checked(valk_h2_t *h2, void *block) {
 static void *take_memory(size_t size, void *h2) {
   return checked(h2, valk_ledger_malloc(((valk_h2_t *) h2)->ledger, size));
 }
-static void free_memory(void *block, void *h2) {
-  (void) h2;
-  valk_ledger_free(block);
+static void free_memory(void *block, void *data) {
+  valk_h2_t *h2 = data;
+  /* After a failed allocation nghttp2 1.52 may keep a frame that it has freed in its stream, and
+   * free it again with the session. The session ends now; until then nothing is really freed. */
+  if (h2->starved)
+    valk_ledger_retire(block, &h2->retired);
+  else
+    valk_ledger_free(block);
 }
 static void *take_zeros(size_t count, size_t size, void *h2) {
   return checked(h2, valk_ledger_calloc(((valk_h2_t *) h2)->ledger, count, size));
 }
-static void *change_memory(void *block, size_t size, void *h2) {
-  return checked(h2, valk_ledger_realloc(((valk_h2_t *) h2)->ledger, block, size));
+/* nghttp2 1.52 frees an item of output twice, the second time with the session, when the queue of
+ * streams that have DATA cannot grow at that moment. This queue is all that it ever reallocates, by
+ * doubling. So one growth that fails, the last before the session ends for lack of memory, is
+ * served from what was set aside. */
+static void *change_memory(void *block, size_t size, void *data) {
+  valk_h2_t *h2 = data;
+  void *moved = valk_ledger_realloc(h2->ledger, block, size);
+  if (moved != NULL)
+    return moved;
+  h2->starved = true;
+  if (h2->spare == NULL || size > h2->spare_size)
+    return NULL;
+  moved = h2->spare;
+  h2->spare = NULL;
+  if (block != NULL) {
+    memcpy(moved, block, size / 2);
+    valk_ledger_free(block);
+  }
+  return moved;
+}
+
+/* The queue's size when each stream that may be open stands in it. */
+static size_t queue_size(uint32_t streams) {
+  size_t places = 4;
+  while (places < streams)
+    places *= 2;
+  return places * sizeof(void *);
 }
 
 /* ---- a session ---- */
@@ -359,12 +389,15 @@ int valk_h2_new(const valk_h2_options_t *options, const valk_h2_events_t *events
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options->max_header_list_size},
       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   };
-  if (start_session(h2) != 0 ||
+  h2->spare_size = queue_size(options->max_concurrent_streams);
+  h2->spare = valk_ledger_malloc(ledger, h2->spare_size);
+  if (h2->spare == NULL || start_session(h2) != 0 ||
       nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings,
                               sizeof(settings) / sizeof(settings[0])) != 0 ||
       nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
                                             (int32_t) options->connection_window) != 0) {
     nghttp2_session_del(h2->session);
+    valk_ledger_free_retired(&h2->retired);
     valk_ledger_free(h2);
     return VALK_ENOMEM;
   }
@@ -384,11 +417,13 @@ void valk_h2_free(valk_h2_t *h2) {
     }
   }
   nghttp2_session_del(h2->session);
+  valk_ledger_free_retired(&h2->retired);
   while (h2->chunks != NULL) {
     valk__h2_chunk_t *chunk = h2->chunks;
     h2->chunks = chunk->next;
     valk_ledger_free(chunk);
   }
+  valk_ledger_free(h2->spare);
   valk_ledger_free(h2);
 }
 

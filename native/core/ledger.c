@@ -184,6 +184,32 @@ void valk_ledger_free(void *block) {
   valk_ledger_credit(ledger, total);
 }
 
+/* A retired block's header has this bit in its size and the next one of the list for its ledger,
+ * which it is no longer charged to. */
+#define RETIRED ((size_t) 1 << (sizeof(size_t) * 8 - 1))
+
+void valk_ledger_retire(void *block, void **list) {
+  if (block == NULL)
+    return;
+  header_t *header = (header_t *) block - 1;
+  if ((header->size & RETIRED) != 0)
+    return;
+  valk_ledger_credit(header->ledger, sizeof *header + header->size);
+  header->size |= RETIRED;
+  header->ledger = *list;
+  *list = block;
+}
+
+void valk_ledger_free_retired(void **list) {
+  while (*list != NULL) {
+    void *block = *list;
+    header_t *header = (header_t *) block - 1;
+    *list = header->ledger;
+    valk__mark_charged_free(block);
+    free(header);
+  }
+}
+
 /* ---- OpenSSL ---- */
 
 valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger) {

@@ -37,6 +37,11 @@ void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size);
 /* A block keeps its first owner; |ledger| counts only when |block| is NULL. */
 void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size);
 void valk_ledger_free(void *block);
+/* For an owner that may free a block twice: nghttp2 1.52 does when an allocation fails inside it.
+ * The block goes to |list| instead, once however often it is retired, and stays readable until
+ * valk_ledger_free_retired. One thread. */
+void valk_ledger_retire(void *block, void **list);
+void valk_ledger_free_retired(void **list);
 /* Charges or credits bytes that lie elsewhere (a waiting answer's copy, say). False when |limit|
  * would be passed; nothing is charged then. */
 bool valk_ledger_charge(valk_ledger_t *ledger, size_t size);
