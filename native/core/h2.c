@@ -295,33 +295,8 @@ static void free_memory(void *block, void *data) {
 static void *take_zeros(size_t count, size_t size, void *h2) {
   return checked(h2, valk_ledger_calloc(((valk_h2_t *) h2)->ledger, count, size));
 }
-/* nghttp2 1.52 frees an item of output twice, the second time with the session, when the queue of
- * streams that have DATA cannot grow at that moment. This queue is all that it ever reallocates, by
- * doubling. So one growth that fails, the last before the session ends for lack of memory, is
- * served from what was set aside. */
-static void *change_memory(void *block, size_t size, void *data) {
-  valk_h2_t *h2 = data;
-  void *moved = valk_ledger_realloc(h2->ledger, block, size);
-  if (moved != NULL)
-    return moved;
-  h2->starved = true;
-  if (h2->spare == NULL || size > h2->spare_size)
-    return NULL;
-  moved = h2->spare;
-  h2->spare = NULL;
-  if (block != NULL) {
-    memcpy(moved, block, size / 2);
-    valk_ledger_free(block);
-  }
-  return moved;
-}
-
-/* The queue's size when each stream that may be open stands in it. */
-static size_t queue_size(uint32_t streams) {
-  size_t places = 4;
-  while (places < streams)
-    places *= 2;
-  return places * sizeof(void *);
+static void *change_memory(void *block, size_t size, void *h2) {
+  return checked(h2, valk_ledger_realloc(((valk_h2_t *) h2)->ledger, block, size));
 }
 
 /* ---- a session ---- */
@@ -389,9 +364,7 @@ int valk_h2_new(const valk_h2_options_t *options, const valk_h2_events_t *events
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, options->max_header_list_size},
       {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   };
-  h2->spare_size = queue_size(options->max_concurrent_streams);
-  h2->spare = valk_ledger_malloc(ledger, h2->spare_size);
-  if (h2->spare == NULL || start_session(h2) != 0 ||
+  if (start_session(h2) != 0 ||
       nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings,
                               sizeof(settings) / sizeof(settings[0])) != 0 ||
       nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0,
@@ -423,7 +396,6 @@ void valk_h2_free(valk_h2_t *h2) {
     h2->chunks = chunk->next;
     valk_ledger_free(chunk);
   }
-  valk_ledger_free(h2->spare);
   valk_ledger_free(h2);
 }
 

@@ -87,9 +87,8 @@ struct valk_h2 {
   valk_h2_options_t options;
   valk_h2_result_t result;
   bool freeing;
-  bool starved; /* nghttp2 was refused memory: what it makes of that is not always NOMEM */
-  void *spare;  /* see change_memory in h2.c */
-  size_t spare_size;
+  bool starved;      /* nghttp2 was refused memory: what it makes of that is not always NOMEM */
+  void *retired;     /* what nghttp2 has freed since then */
   bool settled;      /* the client's SETTINGS came */
   bool acknowledged; /* ... and its acknowledgement of ours */
   bool goaway_noticed, goaway_sent;

@@ -337,10 +337,10 @@ typedef struct {
   X(peer, "peer")                                                                                  \
   X(error, "error")                                                                                \
   X(tls, "tls")                                                                                    \
-  X(protocol, "protocol") X(no_h2, "noHttp2") X(handshake_timeout, "handshakeTimeout")             \
-      X(idle_timeout, "idleTimeout") X(headers_timeout, "headersTimeout")                          \
-          X(write_timeout, "writeTimeout") X(flood, "flood") X(memory, "memory")                   \
-              X(evicted, "evicted") X(stopped, "stopped")
+  X(protocol, "protocol")                                                                          \
+  X(no_h2, "noHttp2") X(handshake_timeout, "handshakeTimeout") X(idle_timeout, "idleTimeout")      \
+      X(headers_timeout, "headersTimeout") X(write_timeout, "writeTimeout") X(flood, "flood")      \
+          X(memory, "memory") X(evicted, "evicted") X(stopped, "stopped")
 #define VALK_REJECT_CAUSES(X)                                                                      \
   X(queue_timeout, "queueTimeout")                                                                 \
   X(handler_timeout, "handlerTimeout")                                                             \
@@ -351,8 +351,9 @@ typedef struct {
   X(client, "client")                                                                              \
   X(handler, "handler")                                                                            \
   X(refused, "refused")                                                                            \
-  X(body_timeout, "bodyTimeout") X(body_rate, "bodyRate") X(write_timeout, "writeTimeout")         \
-      X(stopped, "stopped") X(other, "other")
+  X(body_timeout, "bodyTimeout")                                                                   \
+  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped")                  \
+      X(other, "other")
 
 #define VALK__FIELD(field, name) uint64_t field;
 typedef struct {

@@ -369,16 +369,12 @@ TEST(arena_pool_of_the_default_size_starts_within_rlimit_data) {
     arenas[i] = valk_arena_pool_get(&pool, 0);
     ASSERT_NOT_NULL(valk_arena_alloc(arenas[i], 32 * MIB));
   }
-  /* The limit is near: whether the next ones are large or small, nobody crashes. */
-  size_t most = 64 * MIB - VALK_REDZONE;
-  unsigned failed = 0;
+  /* 256 MiB are lent; the largest body comes and goes beside them. */
   for (unsigned i = 0; i < 8; i++) {
     valk_arena_t *arena = valk_arena_pool_get(&pool, 0);
-    failed += valk_arena_alloc(arena, most) == NULL;
-    memset(valk_arena_alloc(arena, arena->used == 0 ? 16000 : 0), 0, arena->used == 0 ? 16000 : 0);
+    ASSERT_NOT_NULL(valk_arena_alloc(arena, 64 * MIB - VALK_REDZONE));
     valk_arena_pool_put(&pool, arena);
   }
-  ASSERT_EQ(failed, 0u); /* 256 MiB and 64 */
   for (unsigned i = 0; i < 8; i++) {
     valk_arena_pool_put(&pool, arenas[i]);
   }
