@@ -15,6 +15,8 @@ const MAX_ON_HEAP = 64;
  */
 export function asBytes(value: unknown): Uint8Array | undefined {
   if (ArrayBuffer.isView(value)) {
+    // Empty, or gone: making another view tells which.
+    if (value.byteLength === 0) return new Uint8Array(value.buffer, 0, 0);
     if (value instanceof Uint8Array && value.byteLength <= MAX_ON_HEAP) return value;
     const view = value instanceof Uint8Array ? value : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
     return types.isSharedArrayBuffer(view.buffer) ? Uint8Array.from(view) : view;

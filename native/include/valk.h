@@ -338,7 +338,8 @@ typedef struct {
   X(error, "error")                                                                                \
   X(tls, "tls")                                                                                    \
   X(protocol, "protocol")                                                                          \
-  X(no_h2, "noHttp2") X(handshake_timeout, "handshakeTimeout") X(idle_timeout, "idleTimeout")      \
+  X(no_h2, "noHttp2")                                                                              \
+  X(handshake_timeout, "handshakeTimeout") X(idle_timeout, "idleTimeout")                          \
       X(headers_timeout, "headersTimeout") X(write_timeout, "writeTimeout") X(flood, "flood")      \
           X(memory, "memory") X(evicted, "evicted") X(stopped, "stopped")
 #define VALK_REJECT_CAUSES(X)                                                                      \
@@ -352,8 +353,8 @@ typedef struct {
   X(handler, "handler")                                                                            \
   X(refused, "refused")                                                                            \
   X(body_timeout, "bodyTimeout")                                                                   \
-  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped")                  \
-      X(other, "other")
+  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped") X(other, "othe"  \
+                                                                                           "r")
 
 #define VALK__FIELD(field, name) uint64_t field;
 typedef struct {

@@ -1,6 +1,7 @@
 /* HTTP/2: requests of every shape, and the session around them. */
 #include <string.h>
 
+#include "core/h2_internal.h"
 #include "support/h2_host.h"
 #include "test.h"
 
@@ -196,24 +197,33 @@ TEST(authorities_that_no_url_can_have_are_400) {
       "a:80:81",          "a:-1",        "[",     "[]",  "[:",      "[::1",
       "[::1]x",           "[::1]:x",     "[::g]", "::1", "a]b",     "a[b",
       "a:99999999999999"};
+  /* nghttp2 lets none of these through. */
+  static const char *const worse[] = {"",     "a b", "a/b", "a?b", "a#b",
+                                      "a\\b", "a<b", "a|b", "a^b", "a\x7f"};
   begin();
   int32_t stream_id = 1;
   char fields[256];
-  for (int kind = 0; kind < 2; kind++) {
-    const char *const *list = kind == 0 ? good : bad;
-    size_t count = kind == 0 ? sizeof(good) / sizeof(good[0]) : sizeof(bad) / sizeof(bad[0]);
-    for (size_t i = 0; i < count; i++, stream_id += 2) {
-      snprintf(fields, sizeof(fields), ":method\nGET\n:scheme\nhttps\n:authority\n%s\n:path\n/\n",
-               list[i]);
-      h2_headers(&out, stream_id, fields, true);
-      h2_host_talk(&host, &out);
-      h2_host_stream_t *stream = h2_host_find(&host, stream_id);
-      ASSERT_MSG(stream != NULL, "%s was not taken", list[i]);
-      ASSERT_MSG(stream->problem == (kind == 0 ? 0 : 400), "%s: %d", list[i], stream->problem);
+  for (size_t i = 0; i < sizeof(good) / sizeof(good[0]) + sizeof(bad) / sizeof(bad[0]); i++) {
+    bool valid = i < sizeof(good) / sizeof(good[0]);
+    const char *text = valid ? good[i] : bad[i - sizeof(good) / sizeof(good[0])];
+    ASSERT_MSG(valk__h2_authority_valid(text, strlen(text)) == valid, "%s", text);
+    snprintf(fields, sizeof(fields), ":method\nGET\n:scheme\nhttps\n:authority\n%s\n:path\n/\n",
+             text);
+    h2_headers(&out, stream_id, fields, true);
+    h2_host_talk(&host, &out);
+    h2_host_stream_t *stream = h2_host_find(&host, stream_id);
+    if (stream != NULL) {
+      ASSERT_MSG(stream->problem == (valid ? 0 : 400), "%s: %d", text, stream->problem);
       h2_host_answer(stream, 0);
       ASSERT_OK(h2_host_flush(&host));
+    } else { /* newer versions of nghttp2 find '@' malformed */
+      ASSERT_MSG(!valid, "%s was not taken", text);
+      ASSERT_EQ(h2_answer(&host.client, stream_id)->code, NGHTTP2_PROTOCOL_ERROR);
     }
+    stream_id += 2;
   }
+  for (size_t i = 0; i < sizeof(worse) / sizeof(worse[0]); i++)
+    ASSERT_MSG(!valk__h2_authority_valid(worse[i], strlen(worse[i])), "%s", worse[i]);
   h2_host_assert_good(&host, stream_id);
   finish();
 }

@@ -207,19 +207,27 @@ TEST(windows_open_only_by_consumption) {
   finish();
 }
 
+/* RFC 9113 section 6.9.1: an error of the stream, as nghttp2 1.52 has it, or of the connection, as
+ * later ones do. */
 TEST(bytes_beyond_the_window_are_not_delivered) {
   begin();
   host.hold_data = true;
   h2_post(&out, 1, "");
   h2_data_fill(&out, 1, 60000, false);
   h2_data_fill(&out, 1, 16384, false);
-  h2_host_talk(&host, &out);
+  valk_h2_result_t result = h2_host_receive(&host, &out);
+  ASSERT_OK(h2_host_flush(&host));
   h2_host_stream_t *stream = h2_host_stream(&host, 0);
   ASSERT_LE(stream->received, 65536u);
-  ASSERT_TRUE(answer_of(1)->reset);
-  ASSERT_EQ(answer_of(1)->code, NGHTTP2_FLOW_CONTROL_ERROR);
-  ASSERT_EQ(stream->code, NGHTTP2_FLOW_CONTROL_ERROR);
-  h2_host_assert_good(&host, 3);
+  if (result == VALK_H2_OK) {
+    ASSERT_TRUE(answer_of(1)->reset);
+    ASSERT_EQ(answer_of(1)->code, NGHTTP2_FLOW_CONTROL_ERROR);
+    ASSERT_EQ(stream->code, NGHTTP2_FLOW_CONTROL_ERROR);
+    h2_host_assert_good(&host, 3);
+  } else {
+    ASSERT_EQ((int) result, (int) VALK_H2_PROTOCOL);
+    ASSERT_EQ(host.client.goaway_code, NGHTTP2_FLOW_CONTROL_ERROR);
+  }
   finish();
 }
 

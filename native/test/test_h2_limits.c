@@ -562,3 +562,21 @@ TEST(a_full_ledger_ends_the_session) {
   ASSERT_EQ(h2_host_flush(&host), VALK_ENOMEM);
   finish();
 }
+
+/* Wherever the ledger's limit is met, in a session that is otherwise the same. */
+TEST(a_ledger_that_fills_up_anywhere) {
+  size_t whole = 0;
+  for (size_t limit = 0; limit == 0 || good == false || limit < whole; limit += 997) {
+    h2_host_init(&host, NULL);
+    size_t begun = atomic_load(&host.ledger->used);
+    if (limit > 0)
+      host.ledger->limit = begun + limit;
+    run_session();
+    if (limit == 0)
+      whole = atomic_load(&host.ledger->peak) - begun;
+    h2_host_deinit(&host);
+    ASSERT_LT(limit, whole + 100000);
+  }
+  ASSERT_GT(whole, 10000u);
+  h2_bytes_free(&out);
+}

@@ -11,7 +11,9 @@
 
 enum { HEADER = 16 };
 
-static size_t used(valk_ledger_t *ledger) { return atomic_load(&ledger->used); }
+static size_t used(valk_ledger_t *ledger) {
+  return atomic_load(&ledger->used);
+}
 
 TEST(ledger_charges_each_block_and_its_header) {
   valk_ledger_t *ledger = valk_ledger_new(0);
@@ -186,7 +188,9 @@ TEST(ledger_counts_right_when_threads_share_it) {
 }
 
 /* The last block is freed on one thread while another closes the ledger. */
-static void free_block(void *block) { valk_ledger_free(block); }
+static void free_block(void *block) {
+  valk_ledger_free(block);
+}
 
 TEST(ledger_close_and_last_free_may_meet) {
   for (unsigned i = 0; i < 200; i++) {
