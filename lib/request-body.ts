@@ -118,9 +118,10 @@ function close(controller: ReadableByteStreamController): void {
   (controller.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
 }
 
-/** A byte stream takes over the buffer below a chunk: it must be no part of one that others use. */
-function wholeBuffer(bytes: Bytes): Bytes {
-  return bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+/** Bytes that have their buffer to themselves: whoever gets that (a byte stream takes it over) gets nobody else's. */
+export function wholeBuffer(bytes: Bytes): Bytes {
+  // Not by slice(), which in a Buffer copies nothing.
+  return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
 }
 
 async function collect(source: RequestSource): Promise<Bytes> {

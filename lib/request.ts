@@ -1,7 +1,7 @@
 import type { ReadableStream } from 'node:stream/web';
 import type { RequestSource } from './exchange.js';
 import { abortReason } from './request-abort.js';
-import { RequestBody } from './request-body.js';
+import { RequestBody, wholeBuffer } from './request-body.js';
 import { delegateMembers, replaceFields } from './request-delegate.js';
 import { appendFields, fieldsStart, methodOf } from './request-head.js';
 import { RequestHeaders } from './request-headers.js';
@@ -25,8 +25,7 @@ const decoder = new TextDecoder();
 const asBytes = (bytes: Bytes): Bytes => bytes;
 const asText = (bytes: Bytes): string => decoder.decode(bytes);
 const asJson = (bytes: Bytes): unknown => JSON.parse(decoder.decode(bytes));
-const asArrayBuffer = (bytes: Bytes): ArrayBuffer =>
-  bytes.byteLength === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
+const asArrayBuffer = (bytes: Bytes): ArrayBuffer => wholeBuffer(bytes).buffer;
 
 /** What the class below lets this module do with a request, past the private names. */
 interface RequestClass {

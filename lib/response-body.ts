@@ -19,9 +19,9 @@ export function asBytes(value: unknown): Uint8Array | undefined {
     if (value.byteLength === 0) return new Uint8Array(value.buffer, 0, 0);
     if (value instanceof Uint8Array && value.byteLength <= MAX_ON_HEAP) return value;
     const view = value instanceof Uint8Array ? value : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-    return types.isSharedArrayBuffer(view.buffer) ? Uint8Array.from(view) : view;
+    return types.isSharedArrayBuffer(view.buffer) ? new Uint8Array(view) : view;
   }
-  if (types.isSharedArrayBuffer(value)) return Uint8Array.from(new Uint8Array(value));
+  if (types.isSharedArrayBuffer(value)) return new Uint8Array(new Uint8Array(value));
   return types.isArrayBuffer(value) ? new Uint8Array(value) : undefined;
 }
 

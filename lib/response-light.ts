@@ -121,7 +121,12 @@ export class LightResponse extends (Blank as unknown as new () => object) {
 
 type BodyInit = ConstructorParameters<typeof Response>[0];
 
-Object.setPrototypeOf(LightResponse, NativeResponse);
+for (const name of Object.getOwnPropertyNames(NativeResponse)) {
+  const descriptor = Object.getOwnPropertyDescriptor(NativeResponse, name);
+  if (descriptor !== undefined && !Object.hasOwn(LightResponse, name)) {
+    Object.defineProperty(LightResponse, name, descriptor);
+  }
+}
 Object.defineProperty(LightResponse, 'name', { value: 'Response' });
 delegateMembers(LightResponse.prototype, nativePrototype, new NativeResponse(), LightResponse.native);
 
@@ -146,5 +151,6 @@ function partsOf(body: unknown, init: ResponseInit | null | undefined, type: str
 function wholeBody(body: unknown): string | Uint8Array | null | undefined {
   if (typeof body === 'string') return body;
   if (body === undefined || body === null) return null;
-  return asBytes(body)?.slice();
+  const bytes = asBytes(body);
+  return bytes === undefined ? undefined : new Uint8Array(bytes);
 }

@@ -171,6 +171,8 @@ test('parseBody with a file', async (t) => {
 
 test('mount', async (t) => {
   const app = new Hono();
+  const inner = new Hono().post('/:name', async (c) => c.text(`${c.req.param('name')} ${await c.req.text()}`));
+  app.route('/routed', inner);
   app.mount('/mounted', async (request) => {
     return new Response(`${request.method} ${request.url} ${request.headers.get('x-a')} ${await request.text()}`);
   });
@@ -179,8 +181,6 @@ test('mount', async (t) => {
     t.is((await ask(app.fetch, request)).text, 'POST https://localhost:8443/path?q=1 b body');
   }
   t.is((await ask(app.fetch, { path: '/mounted/a' })).text, 'GET https://localhost:8443/a null ');
-  const inner = new Hono().post('/:name', async (c) => c.text(`${c.req.param('name')} ${await c.req.text()}`));
-  app.route('/routed', inner);
   t.is((await ask(app.fetch, { method: 'POST', path: '/routed/a', fields: TEXT, body: 'b' })).text, 'a b');
 });
 
@@ -190,6 +190,9 @@ test('raw.clone() and a body that is read twice', async (t) => {
     const copy = c.req.raw.clone();
     return c.json([await copy.text(), await c.req.text(), await c.req.text(), c.req.raw.bodyUsed, copy.url]);
   });
+  app.post('/cached', async (c) =>
+    c.json([await c.req.text(), await c.req.json(), (await c.req.arrayBuffer()).byteLength]),
+  );
   for (const request of modes({ method: 'POST', path: '/clone', fields: TEXT, body: 'a' })) {
     t.deepEqual(JSON.parse((await ask(app.fetch, request)).text), [
       'a',
@@ -199,9 +202,6 @@ test('raw.clone() and a body that is read twice', async (t) => {
       'https://localhost:8443/clone',
     ]);
   }
-  app.post('/cached', async (c) =>
-    c.json([await c.req.text(), await c.req.json(), (await c.req.arrayBuffer()).byteLength]),
-  );
   for (const request of modes({ method: 'POST', path: '/cached', fields: TEXT, body: '[1]' })) {
     t.deepEqual(JSON.parse((await ask(app.fetch, request)).text), ['[1]', [1], 3]);
   }

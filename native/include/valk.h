@@ -333,28 +333,21 @@ typedef struct {
 } valk_histogram_stats_t;
 
 /* Causes, each a counter. X(field, JavaScript name). */
-#define VALK_CLOSE_CAUSES(X)                                                                       \
-  X(peer, "peer")                                                                                  \
-  X(error, "error")                                                                                \
-  X(tls, "tls")                                                                                    \
-  X(protocol, "protocol")                                                                          \
-  X(no_h2, "noHttp2")                                                                              \
-  X(handshake_timeout, "handshakeTimeout") X(idle_timeout, "idleTimeout")                          \
-      X(headers_timeout, "headersTimeout") X(write_timeout, "writeTimeout") X(flood, "flood")      \
-          X(memory, "memory") X(evicted, "evicted") X(stopped, "stopped")
-#define VALK_REJECT_CAUSES(X)                                                                      \
-  X(queue_timeout, "queueTimeout")                                                                 \
-  X(handler_timeout, "handlerTimeout")                                                             \
+/* clang-format off */
+#define VALK_CLOSE_CAUSES(X) \
+  X(peer, "peer") X(error, "error") X(tls, "tls") X(protocol, "protocol") X(no_h2, "noHttp2") \
+  X(handshake_timeout, "handshakeTimeout") X(idle_timeout, "idleTimeout") \
+  X(headers_timeout, "headersTimeout") X(write_timeout, "writeTimeout") X(flood, "flood") \
+  X(memory, "memory") X(evicted, "evicted") X(stopped, "stopped")
+#define VALK_REJECT_CAUSES(X) \
+  X(queue_timeout, "queueTimeout") X(handler_timeout, "handlerTimeout") \
   X(consumer_gone, "handlerGone") X(draining, "draining") X(memory, "memory")
-#define VALK_TOO_LARGE_CAUSES(X)                                                                   \
+#define VALK_TOO_LARGE_CAUSES(X) \
   X(content_length, "contentLength") X(body, "body") X(arena, "arena")
-#define VALK_RESET_CAUSES(X)                                                                       \
-  X(client, "client")                                                                              \
-  X(handler, "handler")                                                                            \
-  X(refused, "refused")                                                                            \
-  X(body_timeout, "bodyTimeout")                                                                   \
-  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped") X(other, "othe"  \
-                                                                                           "r")
+#define VALK_RESET_CAUSES(X) \
+  X(client, "client") X(handler, "handler") X(refused, "refused") X(body_timeout, "bodyTimeout") \
+  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped") X(other, "other")
+/* clang-format on */
 
 #define VALK__FIELD(field, name) uint64_t field;
 typedef struct {
