@@ -80,6 +80,7 @@ static void empty(valk_arena_t *arena, size_t kept) {
   valk__mark_pool_end(arena, arena->base, arena->committed);
   if (arena->committed > kept) {
     valk__vm_decommit(arena->base + kept, arena->committed - kept);
+    valk__mark_gone(arena->base + kept, arena->committed - kept);
     arena->committed = kept;
   }
   arena->used = 0;
@@ -99,6 +100,13 @@ static int commit_resident(valk_arena_t *arena) {
   valk__mark_free(arena->base, VALK_ARENA_RESIDENT);
   arena->committed = VALK_ARENA_RESIDENT;
   return 0;
+}
+
+static void release_space(valk_arena_pool_t *pool) {
+  for (uint32_t i = 0; i < pool->count + pool->overflow; i++) {
+    valk__mark_gone(pool->arenas[i].base, pool->arenas[i].committed);
+  }
+  valk__vm_release(pool->base, pool->reserved);
 }
 
 static int make_arenas(valk_arena_pool_t *pool) {
@@ -145,7 +153,7 @@ int valk_arena_pool_init(valk_arena_pool_t *pool, uint32_t count, uint32_t overf
     goto no_lock;
   }
   pool->free_stack = valk_ledger_malloc(NULL, total * sizeof *pool->free_stack);
-  pool->arenas = valk_ledger_malloc(NULL, total * sizeof *pool->arenas);
+  pool->arenas = valk_ledger_calloc(NULL, total, sizeof *pool->arenas);
   if (pool->free_stack == NULL || pool->arenas == NULL) {
     goto no_space;
   }
@@ -154,8 +162,7 @@ int valk_arena_pool_init(valk_arena_pool_t *pool, uint32_t count, uint32_t overf
     goto no_space;
   }
   if (make_arenas(pool) != 0) {
-    valk__mark_gone(pool->base, pool->reserved);
-    valk__vm_release(pool->base, pool->reserved);
+    release_space(pool);
     goto no_space;
   }
   return 0;
@@ -172,8 +179,7 @@ no_lock:
 void valk_arena_pool_deinit(valk_arena_pool_t *pool) {
   valk_gate_deinit(&pool->gate);
   assert(pool->free_count == pool->count && pool->free_overflow == pool->overflow);
-  valk__mark_gone(pool->base, pool->reserved);
-  valk__vm_release(pool->base, pool->reserved);
+  release_space(pool);
   uv_mutex_destroy(&pool->lock);
   valk_ledger_free(pool->arenas);
   valk_ledger_free(pool->free_stack);

@@ -9,6 +9,10 @@
 /* nghttp2 1.52 counts a CONTINUATION frame once for each call that brings a piece of its 9-byte
  * header. Frames are counted here; its own count must not come first. */
 #define CONTINUATIONS_PIECES (VALK__H2_CONTINUATIONS_MAX * 9u + VALK__H2_CONTINUATIONS_MAX)
+/* The first version known to be safe from PRIORITY_UPDATE: in 1.52 one that names a stream before
+ * its HEADERS leaves the stream in a list when it is freed, for the next such frame to write into.
+ * Before it these frames are ignored; RFC 9218's priority field works in all versions. */
+#define PRIORITY_UPDATE_SAFE 0x014600
 /* Above our own budgets. */
 #define NEVER_RESETS (1u << 30)
 
@@ -92,8 +96,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
   (void) session;
   (void) flags;
   valk_h2_t *h2 = user_data;
-  /* nghttp2 goes on giving the fields of a stream that a GOAWAY closed in the middle of its block.
-   */
+  /* A block that was dropped, had nghttp2 not stopped giving its fields, has no text to go to. */
   if (h2->head.stream_id != frame->hd.stream_id)
     return 0;
   return valk__h2_head_field(h2, name, value);
@@ -324,9 +327,11 @@ static void set_options(nghttp2_option *option) {
   nghttp2_option_set_max_continuations(option, CONTINUATIONS_PIECES);
   nghttp2_option_set_max_send_header_block_length(option, SEND_BLOCK_MAX);
   nghttp2_option_set_max_deflate_dynamic_table_size(option, DEFLATE_TABLE_SIZE);
-  nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
+  bool updates = nghttp2_version(PRIORITY_UPDATE_SAFE) != NULL;
+  if (updates)
+    nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
   for (unsigned type = NGHTTP2_CONTINUATION + 1; type < 256; type++) {
-    if (type != NGHTTP2_PRIORITY_UPDATE)
+    if (type != NGHTTP2_PRIORITY_UPDATE || !updates)
       nghttp2_option_set_user_recv_extension_type(option, (uint8_t) type);
   }
 }

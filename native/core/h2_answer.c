@@ -1,5 +1,4 @@
 /* Answers: their fields, bodies, trailers, and resets in the right place among them. */
-#include <stdio.h>
 #include <string.h>
 
 #include "h2_internal.h"
@@ -114,6 +113,16 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *o
   return length;
 }
 
+/* |value| in decimal; |text| holds 19 digits. */
+static size_t write_number(char *text, int64_t value) {
+  size_t length = 1;
+  for (int64_t rest = value; rest >= 10; rest /= 10)
+    length++;
+  for (size_t i = length; i-- > 0; value /= 10)
+    text[i] = (char) ('0' + value % 10);
+  return length;
+}
+
 int valk_h2_respond(valk_h2_t *h2, int32_t stream_id, uint16_t status, const char *fields,
                     size_t fields_length, const char *date, int64_t content_length, bool body) {
   valk__h2_stream_t *stream = valk__h2_find(h2, stream_id);
@@ -135,8 +144,8 @@ int valk_h2_respond(valk_h2_t *h2, int32_t stream_id, uint16_t status, const cha
   if (date != NULL)
     nva[count++] = own_field("date", 4, date, 29);
   if (has_length) {
-    int digits = snprintf(length_text, sizeof(length_text), "%lld", (long long) content_length);
-    nva[count++] = own_field("content-length", 14, length_text, (size_t) digits);
+    size_t digits = write_number(length_text, content_length);
+    nva[count++] = own_field("content-length", 14, length_text, digits);
   }
   nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_body};
   bool starved = h2->starved;

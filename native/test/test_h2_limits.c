@@ -162,6 +162,18 @@ TEST(one_byte_windows_are_a_flood) {
   finish();
 }
 
+/* nghttp2 1.52 would write into a stream that it has freed. */
+TEST(streams_prioritised_before_they_begin) {
+  begin();
+  for (int32_t id = 5; id < 805; id += 2) {
+    uint8_t payload[7] = {0, 0, (uint8_t) (id >> 8), (uint8_t) id, 'u', '=', '1'};
+    h2_frame(&out, NGHTTP2_PRIORITY_UPDATE, 0, 0, payload, sizeof(payload));
+    h2_host_talk(&host, &out);
+    h2_host_assert_good(&host, id);
+  }
+  finish();
+}
+
 /* ---- resets ---- */
 
 static int32_t next_id;
