@@ -43,6 +43,8 @@ static void start_child(void) {
       if (write(from_child[1], "", 1) != 1)
         break;
     }
+    close(to_child[0]);
+    close(from_child[1]);
     _exit(0);
   }
   close(to_child[0]);
