@@ -1,5 +1,7 @@
 import { schemeStart } from './request-head.js';
 
+const SLASH = 0x2f;
+
 /** A host that URL parsing leaves as it is: a name, or an IPv4 address in its usual form. Letters in lower case only. */
 const PLAIN_HOST = /^(?:(?:[a-z\d_-]+\.)*[a-z][a-z\d_-]*|(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4})$/;
 
@@ -12,12 +14,21 @@ const MAYBE_DOTS = /\/(?:\.|%2e)/i;
 /** What an authority holds by no grammar, and what is no part of it for http and https (RFC 9113, section 8.3.1). */
 const FORBIDDEN_IN_AUTHORITY = /[\s/?#@\\]/;
 
-/** A longer authority is parsed each time, so that no client makes the process keep its text. */
-const MAX_KNOWN_LENGTH = 512;
+/** Scheme and authority of a target, and what they come to. */
+interface Origin {
+  /** `scheme\nauthority\n`, as the head has it. */
+  readonly text: string;
+  /** `https://host:port` */
+  readonly origin: string;
+}
 
-// Requests of a connection share scheme and authority: the last one that was parsed.
-let knownTarget = '';
-let knownOrigin = '';
+// Clients name what authorities they like: they must not fill the memory.
+const MAX_KNOWN_ORIGINS = 100;
+const MAX_KNOWN_LENGTH = 512;
+const knownOrigins = new Map<string, Origin>();
+
+/** The last one: requests of a connection share scheme and authority. */
+let known: Origin = { text: 'https\nlocalhost\n', origin: 'https://localhost' };
 
 /**
  * Whether a head names a target whose URL can be made; else the answer is 400. A path alone never keeps a URL from
@@ -25,12 +36,13 @@ let knownOrigin = '';
  */
 export function hasValidTarget(head: string): boolean {
   const start = schemeStart(head);
-  if (originOf(head, start) === null) return false;
-  const pathStart = head.indexOf('\n', head.indexOf('\n', start) + 1) + 1;
+  const origin = originAt(head, start);
+  if (origin === null) return false;
+  const pathStart = start + origin.text.length;
+  if (head.charCodeAt(pathStart) !== SLASH) return head.startsWith('*\n', pathStart);
   // A fragment has no place in a request's target (RFC 9110, section 7.1); read as one, it would hide what follows.
   const hash = head.indexOf('#', pathStart);
-  if (hash !== -1 && hash < head.indexOf('\n', pathStart)) return false;
-  return head.startsWith('/', pathStart) || head.startsWith('*\n', pathStart);
+  return hash === -1 || hash > head.indexOf('\n', pathStart);
 }
 
 /**
@@ -41,27 +53,35 @@ export function hasValidTarget(head: string): boolean {
  */
 export function targetUrl(head: string): string {
   const start = schemeStart(head);
-  const pathStart = head.indexOf('\n', head.indexOf('\n', start) + 1) + 1;
+  const { text, origin } = originAt(head, start) ?? known;
+  const pathStart = start + text.length;
   const path = head.slice(pathStart, head.indexOf('\n', pathStart));
-  const origin = originOf(head, start) ?? '';
   if (PLAIN_PATH.test(path) && !MAYBE_DOTS.test(path)) return origin + path;
   return new URL(origin + (path === '*' ? '/*' : encodeBytes(path))).href;
 }
 
-/** `https://host:port`, or `null` where scheme and authority make none. */
-function originOf(head: string, start: number): string | null {
-  if (knownTarget !== '' && head.startsWith(knownTarget, start)) return knownOrigin;
-  const schemeEnd = head.indexOf('\n', start);
-  const authorityEnd = head.indexOf('\n', schemeEnd + 1);
-  const scheme = head.slice(start, schemeEnd);
-  const authority = head.slice(schemeEnd + 1, authorityEnd);
-  const origin = parseOrigin(scheme.toLowerCase(), authority);
-  if (origin !== null && authorityEnd - start < MAX_KNOWN_LENGTH) {
-    // Through a Buffer: a slice would keep the whole head that it comes from.
-    knownTarget = Buffer.from(head.slice(start, authorityEnd + 1), 'latin1').toString('latin1');
-    knownOrigin = origin;
-  }
+/** What scheme and authority come to, or `null` where that is nothing. */
+function originAt(head: string, start: number): Origin | null {
+  // Where it is not there this searches the whole head, but startsWith takes three times as long where it is.
+  if (head.indexOf(known.text, start) === start) return known;
+  const end = head.indexOf('\n', head.indexOf('\n', start) + 1) + 1;
+  const text = head.slice(start, end);
+  const origin = knownOrigins.get(text) ?? learnOrigin(text);
+  if (origin !== null) known = origin;
   return origin;
+}
+
+function learnOrigin(text: string): Origin | null {
+  const [scheme = '', authority = ''] = text.split('\n');
+  const origin = parseOrigin(scheme.toLowerCase(), authority);
+  if (origin === null) return null;
+  // Through a Buffer: a slice keeps the whole head that it comes from.
+  const learnt = { text: Buffer.from(text, 'latin1').toString('latin1'), origin: Buffer.from(origin).toString() };
+  if (text.length <= MAX_KNOWN_LENGTH) {
+    if (knownOrigins.size >= MAX_KNOWN_ORIGINS) knownOrigins.clear();
+    knownOrigins.set(learnt.text, learnt);
+  }
+  return learnt;
 }
 
 function parseOrigin(scheme: string, authority: string): string | null {
