@@ -39,7 +39,7 @@ export const OUT = { used: 0, inTurn: 1, startBytes: 16, recordBytes: 28 } as co
 export const KIND = { respond: 1, write: 2, finish: 3, reset: 4, settle: 5, ignoreBody: 6, endFlag: 1 << 8 } as const;
 
 /** Bytes of an answer's body that may be sent without asking for budget (`VALK_INLINE_MAX`). */
-export const INLINE_MAX = 8192;
+export const INLINE_MAX = 2048;
 
 /** The memory that both sides use, made by JavaScript and kept alive by the addon. */
 export interface NativeMemory {
@@ -119,8 +119,8 @@ export interface NativeEngine {
   stop(timeoutMs: number): void;
   /** Whether the engine keeps the event loop alive; at first it does not. */
   setRef(alive: boolean): void;
-  /** Fills |target| in the order of `statNames`, then the histograms; false: the engine has ended. */
-  stats(target: Float64Array): boolean;
+  /** Fills |target| in the order of `statNames`, then the histograms. */
+  stats(target: Float64Array): void;
 }
 
 /** The addon. */

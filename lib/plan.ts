@@ -27,8 +27,11 @@ export const ARENA_HEADROOM_BYTES = MIB;
 /** Bytes of a connection's own structure. What the kernel keeps for its socket is not the process's. */
 export const CONNECTION_FIXED_BYTES = 4096;
 
-/** Bytes of the record of one request, for every stream that can be open. */
-export const REQUEST_RECORD_BYTES = 512;
+/** Bytes of the records of one request on both sides of the crossing, for every stream that can be open, twice: a handler may outlive its stream. */
+export const REQUEST_RECORD_BYTES = 1536;
+
+/** Bytes of an answer's body that pass without asking for room, for every stream. */
+export const STREAM_BYTES = 2 * KIB;
 
 /** Bytes of one engine thread: the stack that it touches, its event loop, its scratch buffers. */
 export const THREAD_BYTES = MIB;
@@ -45,8 +48,8 @@ export const RING_TEXT_MIN_BYTES = 128 * KIB;
 /** Most bytes of the ring's text area: a long ring is full of text before it is full of records. */
 export const RING_TEXT_MAX_BYTES = 16 * MIB;
 
-/** Bytes of the native library itself: its image, OpenSSL's tables, the pools' bookkeeping. */
-export const NATIVE_FIXED_BYTES = 4 * MIB;
+/** Bytes of the library itself: its image, OpenSSL's tables, the pools' bookkeeping, its JavaScript. */
+export const NATIVE_FIXED_BYTES = 6 * MIB;
 
 /**
  * What a configuration takes: at most (`totalBytes` and its four parts) and right after `start()` (`committedBytes`).
@@ -58,8 +61,12 @@ export function planMemory(resolved: ResolvedConfig): MemoryPlan {
   const { maxConnections, maxConcurrentStreams, connectionHeapSize } = resolved;
   const bufferBytes = resolved.tcpBufferPoolSize * TCP_BUFFER_STRIDE;
   const arenaBytes = (resolved.arenaPoolSize + resolved.maxOverflowArenas) * wholePages(resolved.arenaSize);
+  // Beside the heap itself, bodies on their way out and streamed uploads on their way in may hold half as much.
   const connectionBytes =
-    maxConnections * (connectionHeapSize + CONNECTION_FIXED_BYTES + REQUEST_RECORD_BYTES * maxConcurrentStreams);
+    maxConnections *
+    (Math.floor(connectionHeapSize * 1.5) +
+      CONNECTION_FIXED_BYTES +
+      (REQUEST_RECORD_BYTES + STREAM_BYTES) * maxConcurrentStreams);
   const otherBytes = resolved.ioThreads * THREAD_BYTES + ringBytes(resolved.queueCapacity) + NATIVE_FIXED_BYTES;
   return Object.freeze({
     bufferBytes,

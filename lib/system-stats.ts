@@ -88,7 +88,7 @@ type Tree = { [name: string]: number | Tree };
 
 const LEGS = ['waiting', 'handler', 'writing'] as const;
 
-/** Reads snapshots; after the engine's end it gives the last one. */
+/** Reads snapshots; after the engine's end, of how all stood then. */
 export class StatsReader {
   readonly #engine: NativeEngine;
   readonly #names: readonly (readonly string[])[];

@@ -29,7 +29,7 @@ export interface Aio {
    *   certificate; `ERR_VALK_AIO_STOPPED`) or the system's error (`EADDRINUSE`, …). The system stays usable.
    */
   listen(options: ListenOptions, handler: Handler): Promise<Server>;
-  /** A snapshot (specification, section 7). After the end: the last one. */
+  /** A snapshot (specification, section 7). After the end: how all stood then. */
   stats(): AioStats;
   /**
    * Refuses new connections at once, sends GOAWAY, lets requests in flight finish until |timeoutMs| (10,000 by default),
@@ -101,7 +101,6 @@ class System implements Aio, ServerHost {
   stop(options?: { timeoutMs?: number | undefined }): Promise<void> {
     const timeoutMs = timeoutOf(options);
     if (this.#stopped === undefined) {
-      this.#stats.read();
       this.#stopped = new Promise((resolve) => {
         this.#onStopped = resolve;
       });

@@ -58,6 +58,7 @@ struct Binding {
   bool closing = false;    // the async is being closed
   unsigned references = 1; // the async, and each JavaScript function that points here
   valk_at_exit_t at_exit{};
+  valk_stats_t last{}; // as the engine ended
 };
 
 // ---- life ----
@@ -68,7 +69,13 @@ void shut_down(void *data) {
   if (binding->system == nullptr)
     return;
   valk_at_exit_remove(&binding->at_exit);
+  // The queue goes with the bridge, and so do the requests whose handlers never settled.
+  valk_system_stats(binding->system, &binding->last);
+  valk_pool_stats_t queue = binding->last.queue;
   valk_bridge_free(binding->bridge);
+  valk_system_stats(binding->system, &binding->last);
+  binding->last.queue = queue;
+  binding->last.queue.in_use = binding->last.queue.waiters = 0;
   valk_system_free(binding->system);
   binding->bridge = nullptr;
   binding->system = nullptr;
@@ -440,23 +447,23 @@ void set_ref(const Napi::CallbackInfo &info) {
 
 constexpr size_t kStatCount = sizeof(valk_stats_t) / sizeof(uint64_t);
 
-// stats(target): fills a Float64Array in the order of statNames. False: the engine has ended.
-Napi::Value stats(const Napi::CallbackInfo &info) {
+// stats(target): fills a Float64Array in the order of statNames; after the engine's end, with what
+// was so then.
+void stats(const Napi::CallbackInfo &info) {
   Binding *binding = binding_of(info);
   napi_typedarray_type type;
   void *data = nullptr;
   size_t length = 0;
   napi_get_typedarray_info(info.Env(), info[0], &type, &length, &data, nullptr, nullptr);
-  if (binding->system == nullptr || type != napi_float64_array || length < kStatCount) {
-    return Napi::Boolean::New(info.Env(), false);
-  }
-  valk_stats_t snapshot;
-  valk_system_stats(binding->system, &snapshot);
+  if (type != napi_float64_array || length < kStatCount)
+    return;
+  valk_stats_t snapshot = binding->last;
+  if (binding->system != nullptr)
+    valk_system_stats(binding->system, &snapshot);
   uint64_t values[kStatCount];
   std::memcpy(values, &snapshot, sizeof(values));
   for (size_t i = 0; i < kStatCount; i++)
     static_cast<double *>(data)[i] = static_cast<double>(values[i]);
-  return Napi::Boolean::New(info.Env(), true);
 }
 
 // ---- start ----

@@ -9,8 +9,6 @@
 #define RUN_BATCH 32
 /* Records taken into inboxes under one taking of a lock. */
 #define FLUSH_BATCH 64
-/* The least that is worth a write of its own. */
-#define WRITE_LEAST 8192u
 
 static void free_list(valk_system_t *system, valk_buffer_t *buffer) {
   while (buffer != NULL) {
@@ -352,7 +350,7 @@ int64_t valk_bridge_write(valk_bridge_t *bridge, uint32_t index, uint32_t genera
     return VALK_ESTALE;
   }
   uint32_t most = length < VALK_WRITE_MAX ? (uint32_t) length : VALK_WRITE_MAX;
-  uint32_t least = most < WRITE_LEAST ? most : WRITE_LEAST;
+  uint32_t least = most < VALK_WRITE_LEAST ? most : VALK_WRITE_LEAST;
   uint32_t granted = most == 0 ? 0 : valk_budget_take(bridge->system, exchange->slot, least, most);
   valk_ops_t ops = {.bits = VALK_OP_WANT_WRITABLE};
   if (granted > 0) {

@@ -92,7 +92,8 @@ int valk__admission_enter(valk_request_t *request, const char *text) {
     admit(request, arena, kind == 1, text);
     return 0;
   }
-  request->waiting_head = valk_ledger_malloc(connection->ledger, request->head.length);
+  if (valk__connection_may_hold(connection, request->head.length))
+    request->waiting_head = valk_ledger_malloc(connection->ledger, request->head.length);
   if (request->waiting_head == NULL)
     return VALK_ENOMEM;
   memcpy(request->waiting_head, text, request->head.length);

@@ -177,6 +177,20 @@ static void push(valk_request_t *request, valk_buffer_t *buffer) {
   }
 }
 
+/* HTTP/2 has taken the head over: |buffer| with the body alone where a large head would stay with
+ * it.
+ */
+static valk_buffer_t *without_head(valk_buffer_t *buffer, uint32_t head_length) {
+  buffer->offset = head_length;
+  if (head_length < VALK_INLINE_MAX)
+    return buffer;
+  buffer->length -= head_length;
+  buffer->offset = 0;
+  memmove(buffer->data, buffer->data + head_length, buffer->length);
+  valk_buffer_t *smaller = realloc(buffer, sizeof(*buffer) + buffer->length);
+  return smaller != NULL ? smaller : buffer;
+}
+
 /* The handler has settled: its place is free. */
 static void settled(valk_request_t *request) {
   if (!request->handler)
@@ -226,8 +240,7 @@ int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t
   request->state = VALK_REQUEST_ANSWERED;
   valk__request_count_status(request, status);
   if (body && body_length > 0) {
-    buffer->offset = head_length;
-    push(request, buffer);
+    push(request, without_head(buffer, head_length));
   } else {
     valk_buffer_free(thread->system, buffer);
   }
@@ -308,6 +321,7 @@ void valk_request_reclaim(valk_request_t *request) {
 
 void valk_request_consume(valk_request_t *request, size_t bytes) {
   request->unconsumed -= bytes < request->unconsumed ? bytes : request->unconsumed;
+  valk__request_release_window(request);
   if (request->connection == NULL || request->ended || request->ignore_body)
     return;
   valk_h2_consume_stream(request->connection->h2, request->stream_id, bytes);
@@ -335,7 +349,7 @@ void valk__connection_serve_wanting(valk_connection_t *connection) {
     valk_request_t *request = VALK_CONTAINER(link, valk_request_t, wanting);
     int64_t budget = atomic_load_explicit(&connection->thread->system->budgets[connection->slot],
                                           memory_order_relaxed);
-    if (budget < (int64_t) VALK_INLINE_MAX)
+    if (budget < (int64_t) VALK_WRITE_LEAST)
       break;
     if (request->out_bytes <= LOW_WATER) {
       valk__list_remove(&request->wanting);

@@ -447,6 +447,7 @@ typedef enum { TAKEN, STALLED, ENDED } take_t;
 static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
   valk_thread_t *thread = connection->thread;
   take_t taken = TAKEN;
+  connection->resting = atomic_load_explicit(&connection->ledger->used, memory_order_relaxed);
   valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
   connection->depth++;
   for (bool going = true; going && !connection->close_now && !connection->finishing;) {
@@ -492,7 +493,9 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
       break;
     case VALK_TLS_FAILED:
       connection->finishing = connection->notified = true; /* the alert is our last word */
-      connection->cause = &counters(connection)->closed.tls;
+      connection->cause = atomic_load(&connection->ledger->refused) > 0
+                              ? &counters(connection)->closed.memory
+                              : &counters(connection)->closed.tls;
       valk__connection_dirty(connection);
       break;
     }
@@ -561,6 +564,8 @@ static void receive(valk_connection_t *connection) {
     valk__count_add(&thread->counters.bytes_in, (uint64_t) n);
     valk_tls_input_t input = {buffer, (size_t) n, 0};
     take_t taken = take(connection, &input);
+    if (!connection->closing)
+      valk__connection_check_memory(connection);
     if (taken == ENDED)
       break;
     if (taken == STALLED) {
@@ -658,7 +663,6 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   connection->health = health;
   connection->remote = *remote;
   connection->phase_kind = -1;
-  connection->stream_window = (uint32_t) (thread->system->config.connection_heap_size / 2);
   valk__list_init(&connection->link);
   valk__list_init(&connection->dirty);
   valk__list_init(&connection->read_wait);

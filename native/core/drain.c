@@ -21,6 +21,50 @@ void valk__connection_drain(valk_connection_t *connection, valk_counter_t *cause
   valk__connection_dirty(connection);
 }
 
+/* Below the limit is room for what nghttp2 and OpenSSL need to go on: a record each way, resets,
+ * and the largest header block while it is decoded (Huffman's code at its worst, the text as it
+ * grows).
+ */
+#define ROOM_TO_GO_ON 65536u
+#define ROOM_FOR_HEAD 3u
+
+static size_t soft_mark(const valk_config_t *config) {
+  size_t limit = (size_t) config->connection_heap_size;
+  size_t room = ROOM_TO_GO_ON + (size_t) ROOM_FOR_HEAD * config->max_header_list_size;
+  return limit - (room < limit / 2 ? room : limit / 2);
+}
+
+bool valk__connection_may_hold(valk_connection_t *connection, size_t size) {
+  size_t mark = soft_mark(&connection->thread->system->config);
+  if (connection->resting > mark || size > mark - connection->resting)
+    return false;
+  connection->resting += size;
+  return true;
+}
+
+bool valk__connection_charge(valk_connection_t *connection, size_t size) {
+  size_t mark = soft_mark(&connection->thread->system->config);
+  size_t used = atomic_load_explicit(&connection->ledger->used, memory_order_relaxed);
+  return used + size <= mark && valk_ledger_charge(connection->ledger, size);
+}
+
+void valk__connection_check_memory(valk_connection_t *connection) {
+  const valk_ledger_t *ledger = connection->ledger;
+  size_t mark = soft_mark(&connection->thread->system->config);
+  if (atomic_load_explicit(&ledger->used, memory_order_relaxed) <=
+      mark + (ledger->limit - mark) / 4)
+    return;
+  /* While a header block comes in, what decoding takes for a moment counts too: later. */
+  if (connection->h2 == NULL || connection->finishing || connection->drain_step == 2 ||
+      valk_h2_in_header_block(connection->h2))
+    return;
+  if (connection->cause == NULL)
+    connection->cause = &counters(connection)->closed.memory;
+  connection->drain_step = 2;
+  valk_h2_goaway(connection->h2, 0xb); /* ENHANCE_YOUR_CALM */
+  valk__connection_dirty(connection);
+}
+
 /* The second GOAWAY names the last stream that is answered; it comes a while after the first, so
  * that requests under way when the client read the first are still taken (RFC 9113, section 6.8).
  */

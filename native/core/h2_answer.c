@@ -76,6 +76,20 @@ static bool parse_fields(const char *text, size_t length, nghttp2_nv *into, size
   return true;
 }
 
+/* An answer's fields leave room for what keeps the connection going: the bigger ones of a burst
+ * that its client does not read must not be its end. nghttp2 copies them, and again as it sends
+ * them. */
+#define ROOM_TO_GO_ON 65536u
+
+static bool fits(const valk_h2_t *h2, size_t length, size_t count) {
+  const valk_ledger_t *ledger = h2->ledger;
+  if (ledger == NULL || ledger->limit == 0)
+    return true;
+  size_t used = atomic_load_explicit(&ledger->used, memory_order_relaxed);
+  size_t room = ledger->limit / 4 < ROOM_TO_GO_ON ? ledger->limit / 4 : ROOM_TO_GO_ON;
+  return used + 2 * length + count * sizeof(nghttp2_nv) + room <= ledger->limit;
+}
+
 /* Nothing was queued, so a lack of memory is not the session's end: a reset may still fit. */
 static int not_submitted(valk_h2_t *h2, int error, bool starved) {
   h2->starved = starved;
@@ -147,6 +161,9 @@ int valk_h2_respond(valk_h2_t *h2, int32_t stream_id, uint16_t status, const cha
     size_t digits = write_number(length_text, content_length);
     nva[count++] = own_field("content-length", 14, length_text, digits);
   }
+  /* Small ones always: an answer that says that there is no room must find some. */
+  if (fields_length > 512 && !fits(h2, fields_length, given))
+    return VALK_ENOMEM;
   nghttp2_data_provider provider = {.source.ptr = stream, .read_callback = read_body};
   bool starved = h2->starved;
   int error =

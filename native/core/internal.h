@@ -288,12 +288,13 @@ struct valk_connection {
   int fd;
   int events; /* what the handle polls for */
   uint32_t slot;
-  uint32_t body_arenas;   /* of its requests whose body is still coming */
-  uint32_t stream_window; /* what is left of its memory for streamed uploads' windows */
+  uint32_t body_arenas; /* of its requests whose body is still coming */
   uint32_t streams;
   valk_tls_t *tls;
   valk_h2_t *h2;
   valk_ledger_t *ledger;
+  size_t resting; /* charged as the read at hand began, and what has come to wait since: without
+                     what decoding takes for a moment */
   valk_peer_t *peer;
   uint8_t *in; /* a TCP buffer with bytes that TLS has not taken, for want of room to write */
   uint32_t in_length, in_used;
@@ -356,7 +357,8 @@ struct valk_request {
   uint64_t rate_bytes; /* received since the last look */
   uint64_t received;
   uint64_t unconsumed;   /* stream mode: given to the consumer and not taken by the handler */
-  uint32_t extra_window; /* of the connection's stream_window */
+  uint32_t extra_window; /* taken from the connection's budget */
+  bool window_charged;   /* ... and the first bytes from its ledger */
   uint64_t arrived_ns, dispatched_ns, answered_ns;
   valk_buffer_t *out_first, *out_last;
   size_t out_bytes;
@@ -425,6 +427,14 @@ void valk__connection_finish(valk_connection_t *connection, valk_counter_t *caus
 
 /* GOAWAY; closes when its streams have ended. */
 void valk__connection_drain(valk_connection_t *connection, valk_counter_t *cause);
+/* Whether |size| bytes more of what waits fit below the soft mark of the connection's memory
+ * (specification, section 6); they count as held then. */
+bool valk__connection_may_hold(valk_connection_t *connection, size_t size);
+/* Charges |size| bytes that lie elsewhere, up to the soft mark. */
+bool valk__connection_charge(valk_connection_t *connection, size_t size);
+/* After a read: asks a connection to leave that holds too much though its new requests are refused.
+ */
+void valk__connection_check_memory(valk_connection_t *connection);
 /* Asks the connection that is idle longest, or else the oldest handshake over a second old, to
  * leave. */
 void valk__connections_evict(valk_thread_t *thread);
@@ -463,6 +473,8 @@ void valk__request_tell(valk_request_t *request, valk_abort_t reason);
 void valk__request_detach_consumer(valk_request_t *request);
 void valk__request_release_body_place(valk_request_t *request);
 void valk__request_release_place(valk_request_t *request);
+/* A streamed upload has ended and its handler has read it: others may have its window. */
+void valk__request_release_window(valk_request_t *request);
 /* Frees it if its stream has ended and its handler has settled. */
 void valk__request_end(valk_request_t *request);
 /* A consumer goes: answers or resets what it holds on this thread. */

@@ -253,10 +253,8 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
   }
   static const char expect[] = "\nexpect\n100-continue\n";
   request->expects_continue = !end_stream && has_field(head, expect, sizeof(expect) - 1);
-  size_t held = atomic_load_explicit(&connection->ledger->used, memory_order_relaxed);
-  bool over = connection->ledger->limit != 0 &&
-              held > connection->ledger->limit - connection->ledger->limit / 8;
-  if (over || valk__admission_enter(request, head->text) != 0) {
+  if (!valk__connection_may_hold(connection, 0) ||
+      valk__admission_enter(request, head->text) != 0) {
     valk__count(&thread->counters.reset.refused);
     connection->streams--;
     request->connection = NULL;
@@ -267,6 +265,26 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
 }
 
 /* ---- its body ---- */
+
+/* What a streamed upload's window may have beyond its first bytes: at most half of what is left of
+ * its connection's budget, so that answers and other uploads get some too. */
+static uint32_t take_window(valk_request_t *request) {
+  valk_system_t *system = request->thread->system;
+  int64_t left = atomic_load_explicit(&system->budgets[request->slot], memory_order_relaxed) / 2;
+  int64_t most = VALK_WINDOW_STREAMED - VALK_WINDOW_WAITING;
+  if (left <= 0)
+    return 0;
+  return valk_budget_take(system, request->slot, 1, (uint32_t) (left < most ? left : most));
+}
+
+void valk__request_release_window(valk_request_t *request) {
+  if (!request->window_charged || !request->ended || request->unconsumed > 0)
+    return;
+  request->window_charged = false;
+  valk_ledger_credit(request->connection->ledger, VALK_WINDOW_WAITING);
+  valk_budget_give(request->thread->system, request->slot, request->extra_window);
+  request->extra_window = 0;
+}
 
 int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text) {
   const valk_config_t *config = &request->thread->system->config;
@@ -313,12 +331,12 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
       valk_h2_consume_stream(connection->h2, request->stream_id, waiting);
     valk_h2_open_window(connection->h2, request->stream_id, (uint32_t) window + 1);
   } else if (!request->ended) {
-    uint32_t extra = connection->stream_window / 2;
-    if (extra > VALK_WINDOW_STREAMED - VALK_WINDOW_WAITING)
-      extra = VALK_WINDOW_STREAMED - VALK_WINDOW_WAITING;
-    request->extra_window = extra;
-    connection->stream_window -= extra;
-    valk_h2_open_window(connection->h2, request->stream_id, VALK_WINDOW_WAITING + extra);
+    if (!valk__connection_charge(connection, VALK_WINDOW_WAITING))
+      return VALK_ENOMEM;
+    request->window_charged = true;
+    request->extra_window = take_window(request);
+    valk_h2_open_window(connection->h2, request->stream_id,
+                        VALK_WINDOW_WAITING + request->extra_window);
   }
   if (request->expects_continue)
     valk_h2_continue(connection->h2, request->stream_id);
@@ -378,8 +396,11 @@ static void on_data(void *data, void *stream, const uint8_t *bytes, size_t lengt
   if (valk__listed(&request->receiving.link))
     valk__deadline_start(thread, VALK_DEADLINE_BODY, &request->receiving);
   if (request->state == VALK_REQUEST_WAITING) {
-    uint8_t *body = valk_ledger_realloc(request->waiting_body == NULL ? connection->ledger : NULL,
-                                        request->waiting_body, request->body_length + length);
+    uint8_t *body =
+        valk__connection_may_hold(connection, length)
+            ? valk_ledger_realloc(request->waiting_body == NULL ? connection->ledger : NULL,
+                                  request->waiting_body, request->body_length + length)
+            : NULL;
     if (body == NULL) {
       refuse_waiting(request);
       return;
@@ -412,15 +433,13 @@ static void on_end(void *data, void *stream, valk_bytes_t trailers) {
   valk_request_t *request = stream;
   request->ended = true;
   valk__request_stop_receiving(request);
+  valk__request_release_window(request);
   if (request->ignore_body)
     return;
-  if (request->extra_window > 0) {
-    connection->stream_window += request->extra_window;
-    request->extra_window = 0;
-  }
   if (request->state == VALK_REQUEST_WAITING) {
     if (trailers.length > 0) {
-      request->waiting_trailers = valk_ledger_malloc(connection->ledger, trailers.length);
+      if (valk__connection_may_hold(connection, trailers.length))
+        request->waiting_trailers = valk_ledger_malloc(connection->ledger, trailers.length);
       if (request->waiting_trailers == NULL) {
         refuse_waiting(request);
         return;
@@ -477,8 +496,9 @@ static void on_close(void *data, void *stream, uint32_t code, bool by_peer) {
   valk__deadline_stop(&request->stall);
   valk__request_stop_receiving(request);
   valk__request_release_body_place(request);
-  connection->stream_window += request->extra_window;
-  request->extra_window = 0;
+  request->ended = true;
+  request->unconsumed = 0; /* the consumer drops what its handler has not read */
+  valk__request_release_window(request);
   if (request->handler && request->consumer != NULL) {
     if (request->consumer->on_drop(request->consumer->data, request)) {
       request->handler = false;

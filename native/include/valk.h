@@ -158,11 +158,14 @@ valk_buffer_t *valk_buffer_new(uint32_t length);
 /* Any. Frees the block and gives |charged| back. */
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer);
 
-/* How many bytes of answers the engine holds for a connection is bounded: a budget for each
- * connection slot, half of connectionHeapSize. Any. Takes between |least| and |most| bytes; 0 when
+/* How many bytes of bodies the engine holds for a connection is bounded: a budget for each
+ * connection slot, half of connectionHeapSize, for answers on their way out and the windows of
+ * streamed uploads. Any. Takes between |least| and |most| bytes; 0 when
  * less than |least| is left. An answer's head and the first VALK_INLINE_MAX bytes of its body may
  * be sent without asking. */
-#define VALK_INLINE_MAX 8192u
+#define VALK_INLINE_MAX 2048u
+/* The least that is worth a write of its own: on_writable tells of no less. */
+#define VALK_WRITE_LEAST 8192u
 /* The most that one call may write of a body; the next one waits for on_writable. */
 #define VALK_WRITE_MAX 131072u
 uint32_t valk_budget_take(valk_system_t *system, uint32_t slot, uint32_t least, uint32_t most);
