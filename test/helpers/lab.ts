@@ -36,6 +36,8 @@ export function sha256(bytes: Uint8Array): string {
  * - `/busy?ms=`: keeps JavaScript busy for a while; `/block?ms=` does it without using the processor
  * - `/big?size=`: a body given whole; `/big?size=&as=response|blob|string` the same in other ways
  * - `/pieces?size=&piece=`: a body streamed in pieces
+ * - `/flow?size=`: a body streamed from one block of memory, which `flowHash` knows the hash of
+ * - `/events`: server-sent events, one a second, until the client leaves
  * - `/open`: a stream that begins at once and ends when `release` is called
  * - `/fields?size=`: a header field of a size, when `release` is called
  * - `/sum`: reads the body, answers its length and hash
@@ -99,6 +101,10 @@ export class Lab {
         return whole(pattern(number('size', 1)), query.get('as'));
       case '/pieces':
         return { body: pieces(number('size', 1), number('piece', 16_384)) };
+      case '/flow':
+        return { body: flow(number('size', 1)) };
+      case '/events':
+        return { headers: { 'content-type': 'text/event-stream' }, body: ticks() };
       case '/open':
         return { body: openUntil(this.#released) };
       case '/fields':
@@ -123,6 +129,26 @@ async function* pieces(size: number, piece: number): AsyncGenerator<Uint8Array> 
   for (let at = 0; at < size; at += piece) {
     yield bytes.subarray(at, at + piece);
     await turn();
+  }
+}
+
+const BLOCK = pattern(1 << 20);
+
+/** |size| bytes, in pieces that lie in one block of memory. */
+export function* flow(size: number): Generator<Uint8Array> {
+  for (let at = 0; at < size; at += BLOCK.length) yield BLOCK.subarray(0, Math.min(BLOCK.length, size - at));
+}
+
+export function flowHash(size: number): string {
+  const hash = createHash('sha256');
+  for (const piece of flow(size)) hash.update(piece);
+  return hash.digest('hex');
+}
+
+async function* ticks(): AsyncGenerator<string> {
+  for (let count = 0; ; count++) {
+    yield `data: ${count}\n\n`;
+    await sleep(1000);
   }
 }
 
