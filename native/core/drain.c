@@ -1,5 +1,7 @@
 /* How connections end in good order: GOAWAY in two steps when a server closes or a connection must
  * make room, and the deadlines of a connection's own. */
+#include <sys/socket.h>
+
 #include "internal.h"
 
 static valk_counters_t *counters(valk_connection_t *connection) {
@@ -107,16 +109,24 @@ void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
     thread->draining = any;
 }
 
+/* What the peer has sent and we have not read: then it is we who keep the handshake waiting. */
+static bool has_unread(const valk_connection_t *connection) {
+  char byte;
+  return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void valk__connections_evict(valk_thread_t *thread) {
   uint64_t now = valk__now_ms(thread);
   valk_deadlines_t *handshakes = &thread->deadlines[VALK_DEADLINE_HANDSHAKE];
-  if (!valk__list_empty(&handshakes->list)) {
-    valk_deadline_t *oldest = VALK_CONTAINER(handshakes->list.next, valk_deadline_t, link);
-    if (now - oldest->since_ms > 1000) {
-      valk__connection_close(VALK_CONTAINER(oldest, valk_connection_t, phase),
-                             &thread->counters.closed.evicted);
-      return;
-    }
+  for (valk_link_t *link = handshakes->list.next; link != &handshakes->list; link = link->next) {
+    valk_deadline_t *oldest = VALK_CONTAINER(link, valk_deadline_t, link);
+    if (now - oldest->since_ms <= 1000)
+      break;
+    valk_connection_t *connection = VALK_CONTAINER(oldest, valk_connection_t, phase);
+    if (has_unread(connection))
+      continue;
+    valk__connection_close(connection, &thread->counters.closed.evicted);
+    return;
   }
   valk_deadlines_t *idle = &thread->deadlines[VALK_DEADLINE_IDLE];
   for (valk_link_t *link = idle->list.next; link != &idle->list; link = link->next) {
