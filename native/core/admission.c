@@ -234,6 +234,8 @@ static bool offer(valk_request_t *request) {
   }
   if (result == 0) {
     thread->consumers_called = true;
+    request->head.text = NULL; /* it was good for the length of the call */
+    valk__request_free_waiting(request);
     valk__count(&thread->counters.dispatched);
     valk_histogram_add(&thread->counters.waiting, (thread->turn_ns - request->arrived_ns) / 1000);
     if (arena != NULL)
@@ -256,6 +258,11 @@ void valk__request_dispatch(valk_request_t *request) {
   valk_thread_t *thread = request->thread;
   if (valk__list_empty(&thread->queue_blocked) && offer(request))
     return;
+  if (valk__request_keep_head(request) != 0) {
+    request->state = VALK_REQUEST_NEW;
+    valk__admission_reject(request, &thread->counters.rejected.memory);
+    return;
+  }
   request->state = VALK_REQUEST_BLOCKED;
   valk__list_append(&thread->queue_blocked, &request->wait);
   valk__count(&thread->counters.requests_waiting);
@@ -311,6 +318,7 @@ void valk__admission_reject(valk_request_t *request, valk_counter_t *cause) {
   atomic_store_explicit(&thread->system->overloaded_ms, uv_hrtime() / 1000000,
                         memory_order_relaxed);
   valk__admission_leave(request);
+  valk__request_free_waiting(request);
   valk__request_release_place(request);
   char fields[96];
   int length =

@@ -34,6 +34,9 @@ int valk__h2_error(valk_h2_t *h2, int error) {
 valk__h2_stream_t *valk__h2_find(const valk_h2_t *h2, int32_t stream_id) {
   if (valk__h2_dead(h2))
     return NULL;
+  /* What happens to a stream comes in runs. */
+  if (h2->found != NULL && h2->found->id == stream_id)
+    return h2->found;
   return nghttp2_session_get_stream_user_data(h2->session, stream_id);
 }
 
@@ -55,6 +58,7 @@ valk__h2_stream_t *valk__h2_add(valk_h2_t *h2, int32_t stream_id) {
   h2->free_streams = stream->next_free;
   memset(stream, 0, sizeof(*stream));
   stream->id = stream_id;
+  h2->found = stream;
   return stream;
 }
 
@@ -62,6 +66,8 @@ static void close_stream(valk_h2_t *h2, valk__h2_stream_t *stream, uint32_t code
   void *owner = stream->owner;
   bool by_peer = stream->reset_by_peer;
   valk_ledger_free(stream->trailers);
+  if (h2->found == stream)
+    h2->found = NULL;
   memset(stream, 0, sizeof(*stream));
   stream->next_free = h2->free_streams;
   h2->free_streams = stream;
@@ -212,6 +218,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     valk__h2_head_drop(h2);
   valk__h2_stream_t *stream = nghttp2_session_get_stream_user_data(session, stream_id);
   if (stream != NULL) {
+    /* on_close may look for it. */
     nghttp2_session_set_stream_user_data(session, stream_id, NULL);
     close_stream(h2, stream, code);
   }

@@ -103,7 +103,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream_id, uint8_t *o
   valk_h2_t *h2 = user_data;
   valk__h2_stream_t *stream = source->ptr;
   bool end = false, trailers = false;
-  h2->reading = stream;
+  h2->reading = h2->found = stream;
   ssize_t length = h2->events->on_read(h2->data, stream->owner, out, room, &end, &trailers);
   h2->reading = NULL;
   if (stream->resetting)
@@ -139,7 +139,7 @@ static size_t write_number(char *text, int64_t value) {
 
 int valk_h2_respond(valk_h2_t *h2, int32_t stream_id, uint16_t status, const char *fields,
                     size_t fields_length, const char *date, int64_t content_length, bool body) {
-  valk__h2_stream_t *stream = valk__h2_find(h2, stream_id);
+  valk__h2_stream_t *stream = h2->found = valk__h2_find(h2, stream_id);
   if (stream == NULL || stream->resetting)
     return VALK_ESTALE;
   size_t count = 0, given;

@@ -98,6 +98,7 @@ struct valk_h2 {
   uint32_t open;
   valk__h2_chunk_t *chunks;
   valk__h2_stream_t *free_streams;
+  valk__h2_stream_t *found;   /* the one that was looked for last; NULL: closed since */
   valk__h2_stream_t *reading; /* whose on_read runs */
   valk__h2_head_t head;
   valk__h2_limits_t limits;

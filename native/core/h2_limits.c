@@ -107,7 +107,7 @@ void valk__h2_limits_request(valk_h2_t *h2) {
 void valk__h2_limits_sent(valk_h2_t *h2, const nghttp2_frame *frame) {
   if (frame->hd.type != NGHTTP2_DATA)
     return;
-  if (frame->hd.length >= DRIBBLE ||
+  if (frame->hd.length >= DRIBBLE || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 ||
       (nghttp2_session_get_remote_window_size(h2->session) > 0 &&
        nghttp2_session_get_stream_remote_window_size(h2->session, frame->hd.stream_id) > 0))
     owe(&h2->limits);

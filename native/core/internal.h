@@ -340,6 +340,7 @@ struct valk_request {
   int32_t stream_id;
   uint32_t slot;
   valk_head_t head;
+  bool head_kept;     /* |head.text| lies in the arena */
   char *waiting_head; /* in the connection's memory, until admitted */
   uint8_t *waiting_body;
   uint8_t *body; /* in the arena */
@@ -484,7 +485,11 @@ void valk__requests_end(valk_thread_t *thread);
 void valk__requests_free(valk_thread_t *thread);
 void valk__request_deadlines(valk_thread_t *thread);
 void valk__request_dispatch(valk_request_t *request);
-/* 0: it lies in the arena now. */
+/* The head moves into the arena, where it lasts. 0 or VALK_ENOMEM. */
+int valk__request_keep_head(valk_request_t *request);
+void valk__request_free_waiting(valk_request_t *request);
+/* 0: it lies in the arena now; but for the head of one without a body, which valk__request_dispatch
+ * must take at once (valk__request_keep_head). */
 int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text);
 
 /* ---- admission.c ---- */

@@ -106,7 +106,7 @@ valk_request_t *valk_system_request(valk_system_t *system, valk_handle_t handle)
 
 /* ---- letting go ---- */
 
-static void free_waiting(valk_request_t *request) {
+void valk__request_free_waiting(valk_request_t *request) {
   valk_ledger_free(request->waiting_head);
   valk_ledger_free(request->waiting_body);
   valk_ledger_free(request->waiting_trailers);
@@ -176,7 +176,7 @@ void valk__request_end(valk_request_t *request) {
     return;
   valk__request_detach_consumer(request);
   valk__request_release_place(request);
-  free_waiting(request);
+  valk__request_free_waiting(request);
   valk__request_drop_answer(request);
   free_request(request);
 }
@@ -286,16 +286,35 @@ void valk__request_release_window(valk_request_t *request) {
   request->extra_window = 0;
 }
 
+static int keep_head(valk_request_t *request, valk_arena_t *arena) {
+  char *head = valk_arena_alloc(arena, request->head.length + 1);
+  if (head == NULL)
+    return VALK_ENOMEM;
+  memcpy(head, request->head.text, request->head.length);
+  head[request->head.length] = '\0';
+  request->head.text = head;
+  request->head_kept = true;
+  return 0;
+}
+
+int valk__request_keep_head(valk_request_t *request) {
+  int result = request->head_kept ? 0 : keep_head(request, request->arena);
+  valk__request_free_waiting(request);
+  return result;
+}
+
 int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text) {
   const valk_config_t *config = &request->thread->system->config;
   valk_connection_t *connection = request->connection;
   size_t waiting = request->body_length;
-  char *head = valk_arena_alloc(arena, request->head.length + 1);
-  if (head == NULL)
+  request->head.text = text;
+  if (request->ended && waiting == 0 && request->waiting_trailers == NULL) {
+    /* Its consumer most likely takes it at once: the arena's page is not even touched then. */
+    request->arena = arena;
+    return 0;
+  }
+  if (keep_head(request, arena) != 0)
     return VALK_ENOMEM;
-  memcpy(head, text, request->head.length);
-  head[request->head.length] = '\0';
-  request->head.text = head;
   if (!request->ended || waiting > 0) {
     size_t want = request->head.content_length > 0 && !request->streaming
                       ? (size_t) request->head.content_length
@@ -318,7 +337,7 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
     memcpy(request->trailers, request->waiting_trailers, request->trailers_length);
   }
   request->arena = arena;
-  free_waiting(request);
+  valk__request_free_waiting(request);
   if (!request->ended && !request->streaming) {
     /* Its bytes lie in the arena now: the window may be as wide as what may come. */
     uint64_t window = request->head.content_length > 0 ? (uint64_t) request->head.content_length

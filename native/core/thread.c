@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "fault.h"
@@ -295,6 +296,9 @@ static void on_closed_handle(uv_handle_t *handle) {
 
 static void run(void *argument) {
   valk_thread_t *thread = argument;
+  char name[16]; /* what top and perf show */
+  snprintf(name, sizeof(name), "valk-io-%u", thread->index);
+  prctl(PR_SET_NAME, name);
   uv_run(&thread->loop, UV_RUN_DEFAULT);
 }
 

@@ -112,10 +112,10 @@ typedef struct {
   size_t length;
 } valk_bytes_t;
 
-/* Engine. Valid until the request's memory is given up (see on_abort) or its answer's head was
- * taken. */
+/* Engine. Its text is valid inside on_request alone: a consumer copies what it needs. */
 const valk_head_t *valk_request_head(const valk_request_t *request);
-/* Engine. The whole body (buffered mode); empty in stream mode. */
+/* Engine. The whole body (buffered mode); empty in stream mode. Valid until the request's memory is
+ * given up (see on_abort) or its answer's head was taken. */
 valk_bytes_t valk_request_body(const valk_request_t *request);
 /* Engine. Trailers as { name \n value \n }; empty when there are none (yet). */
 valk_bytes_t valk_request_trailers(const valk_request_t *request);
