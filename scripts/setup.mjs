@@ -62,6 +62,16 @@ async function apt(...args) {
   return run('setup', program, rest, { env, timeoutMs: 1_200_000 });
 }
 
+/** Installs Debian packages. Resolves to what run() does, or to null where it may not. */
+export async function installPackages(packages) {
+  if (!hasCommand('apt-get') || asRoot() === null) return null;
+  console.log(`setup: installing ${packages.join(' ')}`);
+  const install = () => apt('install', '-y', '--no-install-recommends', ...packages);
+  // Lists that are missing or out of date are the usual reason for a failure: fetch them and try again.
+  const result = await install();
+  return !result.ok && (await apt('update')).ok ? install() : result;
+}
+
 /** Installs what is missing for `build` or `test`; throws where that cannot be done. */
 export async function setup(level = 'test') {
   if (process.platform !== 'linux') {
@@ -71,14 +81,10 @@ export async function setup(level = 'test') {
   if (missing.length === 0) return;
   const packages = [...new Set(missing.map((need) => need.debian))];
   const names = missing.map((need) => need.what).join(', ');
-  if (!hasCommand('apt-get') || asRoot() === null) {
+  const result = await installPackages(packages);
+  if (result === null) {
     throw new Error(`missing: ${names}\non Debian: apt-get install ${packages.join(' ')}`);
   }
-  console.log(`setup: installing ${packages.join(' ')}`);
-  const install = () => apt('install', '-y', '--no-install-recommends', ...packages);
-  // Lists that are missing or out of date are the usual reason for a failure: fetch them and try again.
-  let result = await install();
-  if (!result.ok && (await apt('update')).ok) result = await install();
   missing = missingFor(level);
   if (missing.length > 0) {
     const left = missing.map((need) => `${need.what} (${need.debian})`).join(', ');

@@ -1,0 +1,20 @@
+// Ours, with each kind of handler.
+import { program } from '../lib/javascript.mjs';
+import { FILE_ROUTES, ROUTES } from '../lib/peers.mjs';
+
+const ours = (name, what, routes = ROUTES) => ({
+  name: `valk-${name}`,
+  what: `valk-aio, ${what}`,
+  isOurs: true,
+  routes,
+  find: () => null,
+  start: (context) => program(`valk-${name}.mjs`, context),
+});
+
+export const peers = [
+  ours('plain', 'plain objects'),
+  ours('response', 'Response'),
+  ours('hono', 'hono'),
+  ours('headers', 'method, 8 headers, signal; sets 3 headers', ['hello']),
+  ours('static', 'static routes', FILE_ROUTES),
+];
