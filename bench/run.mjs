@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { root } from '../scripts/support.mjs';
 import { endAll } from './lib/children.mjs';
+import { buildLoad } from './lib/load.mjs';
 import { describeMachine, describeVersions } from './lib/machine.mjs';
 import { loadPeers } from './lib/peers.mjs';
 import { buildOurs, fetchPeers, makeFiles } from './lib/prepare.mjs';
@@ -30,6 +31,8 @@ const { values: options } = parseArgs({
   },
 });
 
+// On a terminal the line of progress is written over.
+const IN_PLACE = process.stderr.isTTY ? '\r\x1b[K' : '';
 const SERVER_CORE = 0;
 const CLIENT_CORE = 1;
 const say = (text) => process.stderr.write(`${text}\n`);
@@ -88,11 +91,13 @@ async function runWorkload(workload, peers, context) {
     }
     for (let round = 1; round <= context.rounds; round++) {
       for (const { server, row, variant } of servers) {
-        process.stderr.write(`\r\x1b[K  ${workload.name} round ${round} of ${context.rounds}: ${row.server}`);
+        process.stderr.write(
+          `${IN_PLACE}  ${workload.name} round ${round} of ${context.rounds}: ${row.server}${IN_PLACE === '' ? '\n' : ''}`,
+        );
         row.runs.push(await workload.measure(server, server.plan, context, variant));
       }
     }
-    process.stderr.write('\r\x1b[K');
+    process.stderr.write(IN_PLACE);
   } finally {
     for (const { server } of servers) await server.end();
   }
@@ -104,6 +109,7 @@ async function main(folder) {
     await buildOurs(say);
     await fetchPeers(await loadPeers(split(options.servers)), say);
   }
+  await buildLoad();
   const workloads = await loadWorkloads(split(options.workloads));
   const { found, skipped } = await findPeers();
   const certificate = makeFiles(folder);

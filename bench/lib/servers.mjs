@@ -66,5 +66,11 @@ export async function startServer(peer, context, core) {
     await endProcess(child);
     throw new Error(`${peer.name} did not start: ${error.message}`);
   }
-  return { peer, child, pid: child.pid, port, origin, end: () => endProcess(child, signal) };
+  return { peer, context, core, child, pid: child.pid, port, origin, end: () => endProcess(child, signal) };
+}
+
+/** The same server in a fresh process; the used one ends. */
+export async function restart(used) {
+  await used.end();
+  return startServer(used.peer, used.context, used.core);
 }

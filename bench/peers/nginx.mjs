@@ -30,6 +30,7 @@ http {
     listen 127.0.0.1:${port} ssl http2 backlog=4096;
     ssl_certificate ${cert};
     ssl_certificate_key ${key};
+    ssl_protocols TLSv1.3;
     ssl_session_cache shared:TLS:10m;
     ssl_session_tickets on;
     root ${files};

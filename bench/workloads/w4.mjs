@@ -1,0 +1,28 @@
+// W4: answers and uploads of 10 MiB.
+import { requestWorkload } from '../lib/requests.mjs';
+
+const bytes = 10 * 1024 * 1024;
+
+export const workloads = [
+  requestWorkload({
+    name: 'w4-down',
+    what: '10 MiB answers, 4 connections × 4 streams',
+    route: 'm10',
+    path: '/10m',
+    connections: 4,
+    streams: 4,
+    bytes,
+  }),
+  requestWorkload({
+    name: 'w4-up',
+    what: '10 MiB uploads, 4 connections × 4 streams',
+    route: 'upload',
+    path: '/upload',
+    connections: 4,
+    streams: 4,
+    post: '10m',
+    bytes,
+    // Ours, as its users would take large uploads.
+    listen: { bodyMode: 'stream' },
+  }),
+];
