@@ -152,22 +152,14 @@ if (options.help) {
   for (const { name, what } of await loadPeers()) console.log(`${name.padEnd(14)}${what}`);
 } else {
   const folder = mkdtempSync(join(tmpdir(), 'valk-aio-bench-'));
-  const leave = async () => {
-    await endAll();
-    rmSync(folder, { recursive: true, force: true });
-  };
-  for (const [signal, number] of [
-    ['SIGINT', 2],
-    ['SIGTERM', 15],
-  ]) {
-    process.once(signal, () => leave().finally(() => process.exit(128 + number)));
-  }
+  // At a signal scripts/support.mjs ends the process; this is the last that it does.
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   try {
     await main(folder);
   } catch (error) {
     say(`bench: ${error.message}`);
     process.exitCode = 1;
   } finally {
-    await leave();
+    await endAll();
   }
 }

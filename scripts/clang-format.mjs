@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { listFiles, root } from './support.mjs';
 
-const files = listFiles(['native'], (file) => /\.(c|h|cc)$/.test(file));
+const files = listFiles(['native', 'bench/load'], (file) => /\.(c|h|cc)$/.test(file));
 const mode = process.argv.includes('--write') ? ['-i'] : ['--dry-run', '--Werror'];
 const { status, error } = spawnSync('clang-format', [...mode, ...files], { cwd: root, stdio: 'inherit' });
 if (error) console.error(`clang-format: ${error.message}`);

@@ -15,6 +15,11 @@ function kill(pid, signal) {
   }
 }
 
+// However this process ends, nothing that it started stays.
+process.once('exit', () => {
+  for (const child of running) for (const pid of processTree(child.pid)) kill(pid, 'SIGKILL');
+});
+
 /** |command| with its words, on one core if |core| is given, with as many descriptors as the machine lets it have. */
 function words(command, args, core) {
   const pinned = core === undefined ? [command, ...args] : ['taskset', '-c', String(core), command, ...args];
@@ -82,7 +87,7 @@ export async function runProgram(command, args, { core, timeoutMs = 120_000, onL
   return { code, late, ...output, cpuSeconds: cpu ? Number(cpu[1]) + Number(cpu[2]) : Number.NaN };
 }
 
-/** Ends everything that runs: for the way out. */
+/** Ends everything that runs. */
 export async function endAll() {
   await Promise.all([...running].map((child) => endProcess(child)));
 }
