@@ -42,7 +42,7 @@ export async function h2load(server, { path, connections, streams, requests, fil
   const summary = parseSummary(stdout);
   if (late) return { ...summary, n, failure: 'did not end' };
   if (code !== 0) throw new Error(`h2load ${args.join(' ')}\n${stdout}${stderr}`);
-  const result = { ...summary, n, clientCpuSeconds: cpuSeconds };
+  const result = { ...summary, n, seconds: n / summary.perSecond, clientCpuSeconds: cpuSeconds };
   if (summary.ok !== n) result.failure = `${n - summary.ok} of ${n} failed`;
   if (latencies && !result.failure) {
     const sorted = latencyUs(log);

@@ -23,14 +23,18 @@ export function requestWorkload({ name, what, route, path, connections, streams,
     /** The number of requests that a server answers in about |seconds|. */
     async warmUp(server, { seconds, folder, files, clientCore }) {
       const file = post && `${files}/${post}`;
+      const options = { ...load, file, folder, core: clientCore };
       const target = seconds * share;
-      let requests = Math.max(bytes > 2 ** 20 ? 20 : FIRST_REQUESTS, connections);
-      for (let round = 0; round < 6; round++) {
-        const result = await h2load(server, { ...load, requests, file, folder, core: clientCore });
-        if (result.failure) return { requests, failure: result.failure };
-        const took = result.n / result.perSecond;
-        if (took > target * 0.7) break;
-        requests = Math.max(connections, Math.ceil(requests * Math.min(20, target / took)));
+      let requests = Math.max(bytes > 2 ** 20 ? 10 : FIRST_REQUESTS, connections);
+      let secondsOf = 0;
+      // A compiler that is warming up, or a busy machine, makes the first runs slow: two are never enough.
+      for (let round = 0; round < 8 && (round < 3 || secondsOf < target * 0.7); round++) {
+        const few = await h2load(server, { ...options, requests: connections, streams: 1 });
+        const many = await h2load(server, { ...options, requests: requests + connections });
+        const failure = few.failure ?? many.failure;
+        if (failure) return { requests, failure };
+        secondsOf = Math.max(many.seconds - few.seconds, target / 100);
+        requests = Math.max(connections, Math.ceil(requests * Math.min(20, target / secondsOf)));
       }
       return { requests };
     },
@@ -52,9 +56,10 @@ export function requestWorkload({ name, what, route, path, connections, streams,
       });
       const failure = few.failure ?? many.failure ?? timed.failure;
       if (failure) return { failure };
+      const seconds = many.seconds - few.seconds;
       const units = bytes ? (requests * bytes) / 1e6 : requests;
       return {
-        [bytes ? 'MB/s' : 'requests/s']: bytes ? (many.perSecond * bytes) / 1e6 : many.perSecond,
+        [bytes ? 'MB/s' : 'requests/s']: seconds > 0 ? units / seconds : Number.NaN,
         'p50 µs': timed.p50Us,
         'p99 µs': timed.p99Us,
         [bytes ? 'CPU µs/MB' : 'CPU µs/request']: cpuNs / 1000 / units,
