@@ -1,6 +1,6 @@
 // `npm run bench`: see bench/README.md.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { root } from '../scripts/support.mjs';
@@ -34,7 +34,7 @@ const { values: options } = parseArgs({
 // On a terminal the line of progress is written over.
 const IN_PLACE = process.stderr.isTTY ? '\r\x1b[K' : '';
 const SERVER_CORE = 0;
-const CLIENT_CORE = 1;
+const CLIENT_CORE = Math.min(1, availableParallelism() - 1);
 const say = (text) => process.stderr.write(`${text}\n`);
 const split = (text) => text?.split(',').map((word) => word.trim());
 
