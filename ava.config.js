@@ -1,5 +1,5 @@
 export default {
-  files: ['test/**/*.test.ts'],
+  files: ['test/**/*.test.ts', '!test/attacks/**'],
   extensions: { ts: 'module' },
   nodeArguments: ['--import=tsx'],
   // A process a file: a crash of the native code then fails that file alone.

@@ -49,16 +49,20 @@ function readTap(text) {
 }
 
 /** ava on one version of Node. */
-const ava = (name, executable, timeoutMs) => async () => {
-  const args = [installed('ava/entrypoints/cli.mjs'), '--tap'];
-  const PATH = `${path.dirname(executable)}${path.delimiter}${process.env.PATH}`;
-  const { ok, log } = await run(name, executable, args, { env: { PATH }, timeoutMs });
-  const { passed, failed, failures } = readTap(fs.readFileSync(log, 'utf8'));
-  if (ok && failed === 0 && passed > 0) return { passed, failed, logs: [] };
-  if (failures.length > 0) console.log(failures.join('\n'));
-  // Without a failed test something else went wrong, and only the whole log tells what.
-  return { passed, failed: Math.max(failed, 1), logs: failed === 0 ? [log] : [] };
-};
+const ava =
+  (name, executable, timeoutMs, options = []) =>
+  async () => {
+    const args = [installed('ava/entrypoints/cli.mjs'), '--tap', ...options];
+    const PATH = `${path.dirname(executable)}${path.delimiter}${process.env.PATH}`;
+    const { ok, log } = await run(name, executable, args, { env: { PATH }, timeoutMs });
+    const { passed, failed, failures } = readTap(fs.readFileSync(log, 'utf8'));
+    // What a test logs are figures.
+    for (const [, line] of fs.readFileSync(log, 'utf8').matchAll(/^# {3}(.*)$/gm)) console.log(line);
+    if (ok && failed === 0 && passed > 0) return { passed, failed, logs: [] };
+    if (failures.length > 0) console.log(failures.join('\n'));
+    // Without a failed test something else went wrong, and only the whole log tells what.
+    return { passed, failed: Math.max(failed, 1), logs: failed === 0 ? [log] : [] };
+  };
 
 async function onNode24() {
   await installDependencies(path.join(root, 'test/node24'), 'npm-ci-node24');
@@ -83,6 +87,7 @@ const steps = {
   native: native('debug', { timeoutMs: minutes(10) }),
   'memcheck-short': native('memcheck', { programs: shortMemcheck, timeoutMs: minutes(10) }),
   ava: ava('ava', node, minutes(15)),
+  attacks: ava('attacks', node, minutes(12), ['--config', 'ava.attacks.config.js']),
   asan: native('asan', { timeoutMs: minutes(12) }),
   tsan: native('tsan', { timeoutMs: minutes(12) }),
   memcheck: native('memcheck', { timeoutMs: minutes(15) }),

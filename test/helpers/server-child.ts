@@ -17,6 +17,7 @@ function status(name: string): number {
 
 function memory(): Memory {
   if (aio === undefined) throw new Error('not started');
+  globalThis.gc?.();
   return { restBytes, rssBytes: status('VmRSS'), peakBytes: status('VmHWM'), plan: planMemory(aio.config) };
 }
 

@@ -1,0 +1,3 @@
+import type { Attack } from './attacks.js';
+
+export const memory: Record<string, Attack> = {};
