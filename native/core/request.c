@@ -166,6 +166,7 @@ void valk__request_detach_consumer(valk_request_t *request) {
   const valk_consumer_t *consumer = request->consumer;
   if (consumer == NULL)
     return;
+  valk__list_remove(&request->wanting); /* nobody is left to be told */
   consumer->on_end(consumer->data, request);
   request->consumer = NULL;
   request->thread->consumers_called = true;
