@@ -65,6 +65,8 @@ void valk__request_reply(valk_request_t *request, uint16_t status, const char *f
   request->fixed_length = bodiless(request, status) ? 0 : body_length;
   int64_t length = status == 204 || status == 304 ? -1 : (int64_t) body_length;
   reply(request, status, fields, fields_length, length, body_length > 0);
+  if (request->fixed_length > 0)
+    valk__deadline_start(request->thread, VALK_DEADLINE_STALL, &request->stall);
 }
 
 void valk__request_reply_buffer(valk_request_t *request, uint16_t status, const char *fields,
@@ -77,6 +79,8 @@ void valk__request_reply_buffer(valk_request_t *request, uint16_t status, const 
     request->out_bytes = body->length;
   }
   reply(request, status, fields, fields_length, length, length > 0);
+  if (request->out_first != NULL)
+    valk__deadline_start(request->thread, VALK_DEADLINE_STALL, &request->stall);
 }
 
 void valk__request_reply_text(valk_request_t *request, uint16_t status, const char *body) {
