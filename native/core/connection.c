@@ -300,6 +300,7 @@ static bool fill_out(valk_connection_t *connection, bool *more) {
     }
   }
   connection->out_length = (uint32_t) output.length;
+  valk__connection_count_malformed(connection);
   valk_ledger_enter(previous);
   if (fatal != NULL)
     valk__connection_close(connection, fatal);
@@ -464,6 +465,7 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
       connection->held_for_input = false;
       valk__connection_dirty(connection);
     }
+    valk__connection_check_rekeys(connection);
     switch (result) {
     case VALK_TLS_OK:
     case VALK_TLS_WANT_INPUT:

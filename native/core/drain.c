@@ -1,8 +1,14 @@
 /* How connections end in good order: GOAWAY in two steps when a server closes or a connection must
- * make room, and the deadlines of a connection's own. */
+ * make room, the budget of TLS's own messages, and the deadlines of a connection's own. */
 #include <sys/socket.h>
 
 #include "internal.h"
+
+/* Key updates (TLS 1.3) and attempts to renegotiate (TLS 1.2) that a connection may make at once,
+ * and one more each second. An honest client changes keys once in millions of records (RFC 8446,
+ * section 5.5). */
+#define REKEYS_BURST 32u
+#define ENHANCE_YOUR_CALM 0xb
 
 static valk_counters_t *counters(valk_connection_t *connection) {
   return &connection->thread->counters;
@@ -63,7 +69,7 @@ void valk__connection_check_memory(valk_connection_t *connection) {
   if (connection->cause == NULL)
     connection->cause = &counters(connection)->closed.memory;
   connection->drain_step = 2;
-  valk_h2_goaway(connection->h2, 0xb); /* ENHANCE_YOUR_CALM */
+  valk_h2_goaway(connection->h2, ENHANCE_YOUR_CALM);
   valk__connection_dirty(connection);
 }
 
@@ -142,6 +148,31 @@ void valk__connections_evict(valk_thread_t *thread) {
   }
 }
 
+void valk__connection_check_rekeys(valk_connection_t *connection) {
+  uint32_t rekeys = valk_tls_rekeys(connection->tls);
+  if (rekeys - connection->rekeys_excused <= REKEYS_BURST)
+    return;
+  uint64_t now = valk__now_ms(connection->thread);
+  uint64_t seconds = connection->rekeys_ms == 0 ? 0 : (now - connection->rekeys_ms) / 1000;
+  if (connection->rekeys_ms == 0 || seconds > 0)
+    connection->rekeys_ms = now;
+  uint32_t over = rekeys - connection->rekeys_excused;
+  connection->rekeys_excused += seconds < over ? (uint32_t) seconds : over;
+  if (rekeys - connection->rekeys_excused <= REKEYS_BURST)
+    return;
+  if (connection->h2 != NULL)
+    valk_h2_goaway(connection->h2, ENHANCE_YOUR_CALM);
+  valk__connection_finish(connection, &counters(connection)->closed.flood);
+}
+
+void valk__connection_count_malformed(valk_connection_t *connection) {
+  if (connection->h2 == NULL)
+    return;
+  uint64_t malformed = valk_h2_counts(connection->h2)->malformed;
+  valk__count_add(&counters(connection)->reset.malformed, malformed - connection->malformed);
+  connection->malformed = malformed;
+}
+
 static void handshake_expired(valk_deadline_t *deadline) {
   valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, phase);
   valk__connection_close(connection, &counters(connection)->closed.handshake_timeout);
@@ -161,7 +192,7 @@ static void idle_expired(valk_deadline_t *deadline) {
 static void headers_expired(valk_deadline_t *deadline) {
   valk_connection_t *connection = VALK_CONTAINER(deadline, valk_connection_t, phase);
   connection->phase_kind = -1;
-  valk_h2_goaway(connection->h2, 0xb); /* ENHANCE_YOUR_CALM */
+  valk_h2_goaway(connection->h2, ENHANCE_YOUR_CALM);
   valk__connection_finish(connection, &counters(connection)->closed.headers_timeout);
 }
 

@@ -240,6 +240,8 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
       valk__h2_reset_now(h2, frame->hd.stream_id, NGHTTP2_NO_ERROR);
     return 0;
   case NGHTTP2_RST_STREAM:
+    if (stream == NULL && frame->rst_stream.error_code != NGHTTP2_REFUSED_STREAM)
+      h2->counts.malformed++;
     if (stream == NULL || !stream->resetting)
       valk__h2_limits_reset(h2);
     return 0;

@@ -81,6 +81,7 @@ typedef struct {
 
 /* Counters, by one thread. */
 typedef struct {
+  uint64_t malformed; /* reset for an error of theirs before they were requests */
   uint64_t resets_by_peer;
   uint64_t refused; /* streams reset because on_request gave NULL */
 } valk_h2_counts_t;

@@ -313,6 +313,9 @@ struct valk_connection {
   bool notified, lingering, shut;
   uint8_t drain_step; /* 0: none, 1: first GOAWAY, 2: second */
   uint64_t drain_ms;
+  uint32_t rekeys_excused; /* of TLS: key updates and attempts to renegotiate */
+  uint64_t rekeys_ms;
+  uint64_t malformed; /* of HTTP/2's count, what stats() has */
   struct sockaddr_storage remote;
 };
 
@@ -436,6 +439,9 @@ bool valk__connection_charge(valk_connection_t *connection, size_t size);
 /* After a read: asks a connection to leave that holds too much though its new requests are refused.
  */
 void valk__connection_check_memory(valk_connection_t *connection);
+/* Ends a connection whose peer changes keys again and again. */
+void valk__connection_check_rekeys(valk_connection_t *connection);
+void valk__connection_count_malformed(valk_connection_t *connection);
 /* Asks the connection that is idle longest, or else the oldest handshake over a second old, to
  * leave. */
 void valk__connections_evict(valk_thread_t *thread);

@@ -349,7 +349,7 @@ typedef struct {
   X(content_length, "contentLength") X(body, "body") X(arena, "arena")
 #define VALK_RESET_CAUSES(X) \
   X(client, "client") X(handler, "handler") X(refused, "refused") X(body_timeout, "bodyTimeout") \
-  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped") X(other, "other")
+  X(body_rate, "bodyRate") X(write_timeout, "writeTimeout") X(stopped, "stopped") X(malformed, "malformed") X(other, "other")
 /* clang-format on */
 
 #define VALK__FIELD(field, name) uint64_t field;
