@@ -25,7 +25,7 @@ const P99_MS = 1000;
 const JAVASCRIPT_BYTES = 64 * MIB;
 
 /** What may stay resident after an attack: heaps of malloc and of V8 that are warm now. */
-const WARM_BYTES = 32 * MIB;
+const WARM_BYTES = 48 * MIB;
 
 /** Small pools, so that the plan bounds them tightly. */
 const CONFIG: AioConfig = { maxConnections: 64, arenaSize: MIB, arenaPoolSize: 96, maxRequestBodySize: MIB / 4 };

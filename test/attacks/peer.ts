@@ -87,6 +87,8 @@ export class Peer {
   /** Streams that were begun, and those that the server has reset. */
   streams = 0;
   resets = 0;
+  /** Heads of answers that have come. */
+  answers = 0;
   readonly #report: Report;
   #input: Buffer = Buffer.alloc(0);
   #wake: (() => void)[] = [];
@@ -198,8 +200,10 @@ export class Peer {
     else if (type === FRAME.reset) {
       this.resets++;
       count(report.resets, payload.readUInt32BE(0));
-    } else if (type === FRAME.headers) count(report.statuses, statusOf(payload));
-    else if (type === FRAME.goaway) {
+    } else if (type === FRAME.headers) {
+      this.answers++;
+      count(report.statuses, statusOf(payload));
+    } else if (type === FRAME.goaway) {
       this.goaway = true;
       count(report.goaways, payload.readUInt32BE(4));
     }
