@@ -1,6 +1,7 @@
 import { floods } from './attacks-floods.js';
 import { malformed } from './attacks-malformed.js';
 import { memory } from './attacks-memory.js';
+import { paths } from './attacks-paths.js';
 import { slow } from './attacks-slow.js';
 import { tls } from './attacks-tls.js';
 import type { Report } from './peer.js';
@@ -19,4 +20,4 @@ export interface Arena {
 export type Attack = (arena: Arena) => Promise<void>;
 
 /** All attacks by name. */
-export const attacks: Record<string, Attack> = { ...floods, ...memory, ...malformed, ...slow, ...tls };
+export const attacks: Record<string, Attack> = { ...floods, ...memory, ...malformed, ...paths, ...slow, ...tls };

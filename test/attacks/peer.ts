@@ -89,6 +89,9 @@ export class Peer {
   resets = 0;
   /** Heads of answers that have come. */
   answers = 0;
+  /** Bodies of answers, one after another, where they are wanted. */
+  keepsBodies = false;
+  bodies = '';
   readonly #report: Report;
   #input: Buffer = Buffer.alloc(0);
   #wake: (() => void)[] = [];
@@ -196,8 +199,10 @@ export class Peer {
       counts[key] = (counts[key] ?? 0) + 1;
     };
     if (type === FRAME.settings) this.greeted = true;
-    else if (type === FRAME.data) report.received += payload.length;
-    else if (type === FRAME.reset) {
+    else if (type === FRAME.data) {
+      report.received += payload.length;
+      if (this.keepsBodies) this.bodies += payload.toString('latin1');
+    } else if (type === FRAME.reset) {
       this.resets++;
       count(report.resets, payload.readUInt32BE(0));
     } else if (type === FRAME.headers) {
