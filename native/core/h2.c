@@ -15,6 +15,11 @@
 #define PRIORITY_UPDATE_SAFE 0x014600
 /* Above our own budgets. */
 #define NEVER_RESETS (1u << 30)
+/* From 1.70 on, if not before, nghttp2 counts what it finds suspicious, by a clock of its own:
+ * 10,000 such frames at once, 330 a second. All but malformed requests, which are resets to us, are
+ * in our budget of control frames, which knows what a client is owed. */
+#define NEVER_GLITCHES (1u << 30)
+#define GLITCHES_SINCE 0x014600
 
 int valk__h2_stop(valk_h2_t *h2, valk_h2_result_t result) {
   if (h2->result == VALK_H2_OK || result == VALK_H2_MEMORY)
@@ -333,6 +338,9 @@ static void set_options(nghttp2_option *option) {
   nghttp2_option_set_no_closed_streams(option, 1);
   nghttp2_option_set_max_outbound_ack(option, VALK__H2_ACKS_MAX);
   nghttp2_option_set_stream_reset_rate_limit(option, NEVER_RESETS, NEVER_RESETS);
+#if NGHTTP2_VERSION_NUM >= GLITCHES_SINCE
+  nghttp2_option_set_glitch_rate_limit(option, NEVER_GLITCHES, NEVER_GLITCHES);
+#endif
   nghttp2_option_set_max_continuations(option, CONTINUATIONS_PIECES);
   nghttp2_option_set_max_send_header_block_length(option, SEND_BLOCK_MAX);
   nghttp2_option_set_max_deflate_dynamic_table_size(option, DEFLATE_TABLE_SIZE);
