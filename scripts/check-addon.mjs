@@ -74,9 +74,22 @@ if (file === addonFile) {
   }
 }
 
+// What it was compiled with and what it runs with, as it says itself once it is loaded.
+const script = 'process.stdout.write(JSON.stringify(require(process.argv[1]).versions()))';
+let versions = {};
+try {
+  versions = JSON.parse(execFileSync(process.execPath, ['-e', script, path.resolve(file)], { encoding: 'utf8' }));
+} catch (error) {
+  problems.push(`cannot be loaded: ${error.message}`);
+}
+for (const name of ['openssl', 'nghttp2']) {
+  const [compiled, runtime] = [versions[`${name}Compiled`], versions[`${name}Runtime`]];
+  if (compiled !== runtime) problems.push(`was compiled with ${name} ${compiled} and runs with ${runtime}`);
+}
+
 const size = (fs.statSync(file).size / 1e6).toFixed(1);
 console.log(
-  `${path.relative(root, file)}: ${size} MB, glibc ${glibc}, libstdc++ ${floor('GLIBCXX')}, needs ${needed.join(' ')}`,
+  `${path.relative(root, file)}: ${size} MB, OpenSSL ${versions.opensslRuntime}, nghttp2 ${versions.nghttp2Runtime}, glibc ${glibc}, libstdc++ ${floor('GLIBCXX')}, needs ${needed.join(' ')}`,
 );
 for (const problem of problems) console.error(`${path.relative(root, file)} ${problem}`);
 process.exitCode = problems.length > 0 ? 1 : 0;

@@ -31,6 +31,8 @@ const needs = {
   ],
   test: [
     command('pkg-config'),
+    // OpenSSL is configured with it.
+    command('perl'),
     library('libuv.so', 'uv.h', 'libuv1-dev'),
     command('h2load', 'nghttp2-client'),
     command('nghttp', 'nghttp2-client'),

@@ -70,7 +70,7 @@ async function onNode24() {
 }
 
 async function pack() {
-  const { ok, log } = await run('pack', node, [script('test-pack.mjs')], { timeoutMs: minutes(10) });
+  const { ok, log } = await run('pack', node, [script('test-pack.mjs')], { timeoutMs: minutes(20) });
   const { passed, failed } = readTap(fs.readFileSync(log, 'utf8'));
   return { passed, failed: ok ? failed : Math.max(failed, 1), logs: ok ? [] : [log] };
 }

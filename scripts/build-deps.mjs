@@ -1,0 +1,198 @@
+// Builds static OpenSSL and nghttp2 newer than the system's, for the addon that is shipped: `npm run build:deps`, into
+// build-native/deps, which VALK_DEPS_PREFIX takes. The sources are the original archives that Debian keeps; they come
+// from the mirror that apt is configured with, and have to have the checksums below. What is built stays built, and an
+// interrupted build goes on where it was.
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { cores, hasCommand, readLog, root, run } from './support.mjs';
+
+export const depsPrefix = path.join(root, 'build-native/deps');
+const sourceFolder = path.join(root, 'build-native/deps-source');
+const aptHelper = '/usr/lib/apt/apt-helper';
+// Hidden, in sections of their own: the addon exports nothing of them and keeps only what it uses.
+const flags = ['-fPIC', '-fvisibility=hidden', '-ffunction-sections', '-fdata-sections'];
+
+const libraries = [
+  {
+    name: 'nghttp2',
+    version: '1.70.0',
+    archive: 'pool/main/n/nghttp2/nghttp2_1.70.0.orig.tar.gz',
+    sha256: 'aa317e2cf9dca6afa0aed68f8fad6ff303ec6982e25a78c75c0b65e2b9b3ded5',
+    archives: ['libnghttp2'],
+    configuration: [
+      '-DNGHTTP2_STATICLIB',
+      '-DHAVE_ARPA_INET_H',
+      '-DHAVE_NETINET_IN_H',
+      '-DHAVE_TIME_H',
+      '-DHAVE_CLOCK_GETTIME',
+      '-DHAVE_DECL_CLOCK_MONOTONIC',
+    ],
+    build: buildNghttp2,
+  },
+  {
+    name: 'openssl',
+    version: '3.5.7',
+    archive: 'pool/main/o/openssl/openssl_3.5.7.orig.tar.gz',
+    sha256: 'a8c0d28a529ca480f9f36cf5792e2cd21984552a3c8e4aa11a24aa31aeac98e8',
+    archives: ['libssl', 'libcrypto'],
+    // Paths of no machine's own: OpenSSL writes them into the library.
+    configuration: [
+      '--prefix=/usr',
+      '--openssldir=/etc/ssl',
+      ...'no-shared no-tests no-docs no-apps no-module no-legacy no-engine no-dso no-comp no-quic no-dtls'.split(' '),
+      ...'no-autoload-config no-pinshared no-atexit'.split(' '),
+    ],
+    build: buildOpenssl,
+  },
+];
+
+async function must(log, command, args, options) {
+  const result = await run(`deps-${log}`, command, args, options);
+  if (!result.ok) throw new Error(`${command} ${args.slice(0, 3).join(' ')} … failed\n${readLog(result.log, 40)}`);
+}
+
+/** The roots of the archives that apt knows; those that call themselves Debian's main archive first. */
+function mirrors() {
+  const format = '$(REPO_URI)|$(ORIGIN)|$(LABEL)';
+  const lines = execFileSync('apt-get', ['indextargets', '--format', format], { encoding: 'utf8' }).split('\n');
+  const found = lines.filter(Boolean).map((line) => line.split('|'));
+  const isMain = ([, origin, label]) => origin === 'Debian' && label === 'Debian';
+  const known = [...found.filter(isMain), ...found].map(([uri]) => uri.replace(/\/*$/, '/'));
+  if (known.length > 0) return [...new Set(known)];
+  // Without lists, as in an image that threw them away, apt still tells what it would fetch.
+  const uris = execFileSync('apt-get', ['update', '--print-uris'], { encoding: 'utf8' });
+  return [...new Set([...uris.matchAll(/^'(\S+?\/)dists\//gm)].map(([, uri]) => uri))];
+}
+
+async function download({ name, version, archive, sha256 }) {
+  const file = path.join(sourceFolder, path.basename(archive));
+  if (fs.existsSync(file)) return file;
+  if (!hasCommand('apt-get') || !fs.existsSync(aptHelper))
+    throw new Error('the sources come by apt, which is not here');
+  const failures = [];
+  for (const mirror of mirrors()) {
+    const args = ['download-file', `${mirror}${archive}`, `${file}.part`, `SHA256:${sha256}`];
+    const { ok, log } = await run(`deps-download-${name}`, aptHelper, args, { timeoutMs: 300_000 });
+    if (ok) {
+      fs.renameSync(`${file}.part`, file);
+      return file;
+    }
+    const errors = readLog(log).split('\n');
+    failures.push(errors.filter((line) => /\b(E:|Err:)/.test(line)).join('\n') || errors.at(-1));
+    for (const left of ['.part', '.part.FAILED']) fs.rmSync(file + left, { force: true });
+  }
+  throw new Error(
+    `the source of ${name} ${version} could not be fetched from any archive that apt is configured with\n` +
+      `${failures.join('\n') || '  apt names no archive'}\n` +
+      '  (an archive that no longer keeps this version needs a newer one, with its checksum, in scripts/build-deps.mjs)',
+  );
+}
+
+/** The unpacked source; what an interrupted build left there is kept when it was built in the same way. */
+async function unpack(library, recipe) {
+  const folder = path.join(sourceFolder, library.name);
+  const mark = path.join(folder, 'recipe');
+  if (fs.existsSync(mark) && fs.readFileSync(mark, 'utf8') === recipe) return folder;
+  const file = await download(library);
+  fs.rmSync(folder, { recursive: true, force: true });
+  fs.mkdirSync(folder, { recursive: true });
+  await must(`unpack-${library.name}`, 'tar', ['-xzf', file, '--strip-components=1', '-C', folder]);
+  fs.writeFileSync(mark, recipe);
+  return folder;
+}
+
+function install(library, folder, built, headers) {
+  const include = path.join(depsPrefix, 'include', library.name);
+  const lib = path.join(depsPrefix, 'lib');
+  fs.rmSync(include, { recursive: true, force: true });
+  fs.mkdirSync(include, { recursive: true });
+  fs.mkdirSync(path.join(lib, 'pkgconfig'), { recursive: true });
+  for (const name of fs.readdirSync(headers).filter((file) => file.endsWith('.h'))) {
+    fs.copyFileSync(path.join(headers, name), path.join(include, name));
+  }
+  for (const name of library.archives) {
+    fs.copyFileSync(path.join(built, `${name}.a`), path.join(lib, `${name}.a`));
+    const lines = [
+      `prefix=\${pcfiledir}/../..`,
+      `Name: ${name}`,
+      `Description: ${library.name}, static`,
+      `Version: ${library.version}`,
+      ...(name === 'libssl' ? ['Requires.private: libcrypto'] : []),
+      `Libs: -L\${prefix}/lib -l${name.slice(3)}`,
+      `Cflags: -I\${prefix}/include`,
+    ];
+    fs.writeFileSync(path.join(lib, 'pkgconfig', `${name}.pc`), `${lines.join('\n')}\n`);
+  }
+  for (const name of ['LICENSE.txt', 'COPYING'].filter((file) => fs.existsSync(path.join(folder, file)))) {
+    fs.copyFileSync(path.join(folder, name), path.join(depsPrefix, `${library.name}-${name}`));
+  }
+}
+
+/** Its configure script would find out what every Linux has: the C files are compiled as they are. */
+async function buildNghttp2(library, folder) {
+  const lib = path.join(folder, 'lib');
+  const headers = path.join(lib, 'includes/nghttp2');
+  const [major, minor, patch] = library.version.split('.').map(Number);
+  const number = `0x${((major << 16) | (minor << 8) | patch).toString(16).padStart(6, '0')}`;
+  const template = fs.readFileSync(path.join(headers, 'nghttp2ver.h.in'), 'utf8');
+  fs.writeFileSync(
+    path.join(headers, 'nghttp2ver.h'),
+    template.replaceAll('@PACKAGE_VERSION@', library.version).replaceAll('@PACKAGE_VERSION_NUM@', number),
+  );
+  const makefile = [
+    'objects := $(patsubst %.c,%.o,$(wildcard *.c))',
+    'libnghttp2.a: $(objects)',
+    '\trm -f $@ && ar rcs $@ $^',
+    '%.o: %.c',
+    `\t$(CC) -std=gnu11 -O2 ${[...flags, ...library.configuration].join(' ')} -Iincludes -I. -c $< -o $@`,
+  ];
+  fs.writeFileSync(path.join(lib, 'Makefile'), `${makefile.join('\n')}\n`);
+  await must('make-nghttp2', 'make', ['-C', lib, `-j${cores}`]);
+  install(library, folder, lib, headers);
+}
+
+async function buildOpenssl(library, folder) {
+  if (!hasCommand('perl')) throw new Error('perl is missing, with which OpenSSL is configured: npm run setup');
+  if (!fs.existsSync(path.join(folder, 'configdata.pm'))) {
+    await must('configure-openssl', 'perl', ['Configure', ...library.configuration, ...flags], { cwd: folder });
+  }
+  await must('make-openssl', 'make', [`-j${cores}`, 'build_libs'], { cwd: folder, timeoutMs: 1_800_000 });
+  install(library, folder, folder, path.join(folder, 'include/openssl'));
+}
+
+/** Builds what is not built yet; resolves to the prefix. */
+export async function buildDeps() {
+  const compiler = execFileSync(process.env.CC || 'cc', ['--version'], { encoding: 'utf8' }).split('\n')[0];
+  for (const library of libraries) {
+    const { name, version, sha256, configuration } = library;
+    const recipe = JSON.stringify({ sha256, configuration, flags, compiler, arch: os.arch() });
+    const stamp = path.join(depsPrefix, `${name}.built`);
+    if (fs.existsSync(stamp) && fs.readFileSync(stamp, 'utf8') === recipe) {
+      console.log(`build:deps: ${name} ${version} is built`);
+      continue;
+    }
+    const begin = performance.now();
+    console.log(`build:deps: building ${name} ${version}`);
+    fs.rmSync(stamp, { force: true });
+    fs.mkdirSync(sourceFolder, { recursive: true });
+    await library.build(library, await unpack(library, recipe));
+    fs.writeFileSync(stamp, recipe);
+    fs.rmSync(path.join(sourceFolder, name), { recursive: true, force: true });
+    fs.rmSync(path.join(sourceFolder, path.basename(library.archive)), { force: true });
+    console.log(`build:deps: ${name} ${version} took ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+  }
+  fs.rmSync(sourceFolder, { recursive: true, force: true });
+  return depsPrefix;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  try {
+    console.log(`build:deps: VALK_DEPS_PREFIX=${await buildDeps()}`);
+  } catch (error) {
+    console.error(`build:deps: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
