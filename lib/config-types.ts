@@ -186,12 +186,46 @@ export interface HealthOptions {
   jsStallTimeoutMs?: number | undefined;
 }
 
-/** The options of `listen()`. */
-export interface ListenOptions {
+/** A private key and its certificate. */
+export interface KeyAndCertificate {
   /** The private key in PEM (its contents, not a file's name): a string or bytes, such as a `Buffer`. */
   key: string | Uint8Array;
   /** The certificate in PEM, then its chain: a string or bytes, such as a `Buffer`. */
   cert: string | Uint8Array;
+}
+
+/** What `server.setSecureContext()` takes. What is left out stays as it was. */
+export interface SecureContextOptions extends KeyAndCertificate {
+  /**
+   * Certificates by the server name that a client asks for (SNI): `a.example`, or `*.b.example` for names of exactly one
+   * label more. An exact name goes before a wildcard; case does not matter; at most 1,000. All other clients, and those
+   * that name no server, get `cert`.
+   */
+  contexts?: { readonly [name: string]: KeyAndCertificate } | undefined;
+  /** The certificates in PEM that vouch for those of clients (with `requestCert`): one text of any number, or an array. */
+  ca?: string | Uint8Array | readonly (string | Uint8Array)[] | undefined;
+}
+
+/** The options of `listen()`. */
+export interface ListenOptions extends SecureContextOptions {
+  /**
+   * Whether clients are asked for a certificate. `connection.tls.peerCertificate` shows it. Clients of a health listener
+   * of its own are not asked.
+   * @default false
+   */
+  requestCert?: boolean | undefined;
+  /**
+   * With `requestCert`: whether a client without a certificate that `ca` vouches for is turned away in the handshake;
+   * else `connection.tls.authorized` tells.
+   * @default true
+   */
+  rejectUnauthorized?: boolean | undefined;
+  /**
+   * Whether other processes may listen on the same port (SO_REUSEPORT), all of them with this option and of one user.
+   * The kernel spreads new connections over them.
+   * @default false
+   */
+  reusePort?: boolean | undefined;
   /**
    * 0 to 65,535; 0 takes a free port.
    * @default 0
@@ -255,10 +289,20 @@ export interface ResolvedHealth {
   readonly jsStallTimeoutMs: number;
 }
 
-/** {@link ListenOptions}, checked, complete and frozen; all bytes are copies. */
-export interface ResolvedListenOptions {
+/** {@link SecureContextOptions}, checked. */
+export interface ResolvedSecureContext {
   readonly key: Uint8Array;
   readonly cert: Uint8Array;
+  /** `name` is in lower case. */
+  readonly contexts: readonly { readonly name: string; readonly key: Uint8Array; readonly cert: Uint8Array }[];
+  readonly ca: Uint8Array | undefined;
+}
+
+/** {@link ListenOptions}, checked, complete and frozen; all bytes are copies. */
+export interface ResolvedListenOptions extends ResolvedSecureContext {
+  readonly requestCert: boolean;
+  readonly rejectUnauthorized: boolean;
+  readonly reusePort: boolean;
   readonly port: number;
   readonly host: string;
   /** The bound of bodies given whole, in bytes, or `Infinity`. */

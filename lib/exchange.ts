@@ -1,3 +1,5 @@
+import type { PeerCertificate } from './types.js';
+
 /**
  * The seam between the crossing (dispatch.ts, which talks to the engine) and the web-standard objects
  * (request.ts, response.ts, which know nothing of it). One exchange is one request and its answer.
@@ -9,7 +11,14 @@ export interface ConnectionInfo {
   readonly remotePort: number;
   readonly localAddress: string;
   readonly localPort: number;
-  readonly tls: { readonly version: string; readonly cipher: string; readonly servername: string | undefined };
+  readonly tls: {
+    readonly version: string;
+    readonly cipher: string;
+    readonly servername: string | undefined;
+    readonly authorized: boolean;
+    readonly authorizationError: string | undefined;
+    readonly peerCertificate: PeerCertificate | undefined;
+  };
 }
 
 /** Why a stream ended early. The numbers are the engine's (valk_abort_t). */

@@ -8,14 +8,17 @@ export type {
   AioConfig,
   ConfigWarning,
   HealthOptions,
+  KeyAndCertificate,
   ListenOptions,
   MemoryPlan,
   ResolvedConfig,
+  SecureContextOptions,
   StaticRoute,
 } from './config-types.js';
 export { AioConfigError, AioError, type AioErrorCode } from './errors.js';
 export { configForMemory, planMemory } from './plan.js';
 export type { Server } from './server.js';
+export type { StopOptions } from './server-stopping.js';
 export { type Aio, start } from './system.js';
 export type { AioStats, LatencyStats, PoolStats } from './system-stats.js';
 export type {
@@ -28,4 +31,5 @@ export type {
   HeadersInput,
   HeaderValue,
   OnError,
+  PeerCertificate,
 } from './types.js';

@@ -8,6 +8,7 @@ import type {
 import { AioConfigError } from './errors.js';
 import { CONFIG_FIELDS, describeValue, formatBytes, LISTEN_FIELDS, PORT_LIMITS, STALL_LIMITS } from './limits.js';
 import { checkNumber, copyBytes, guarded, type OptionSet, readOptions, valueOr } from './options.js';
+import { checkTrust, readSecureContext } from './secure-context.js';
 import { checkPath, resolveStaticRoutes } from './static-routes.js';
 
 /** Bytes of the largest response body where `maxResponseBodySize` is not set. */
@@ -51,8 +52,10 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
   const given: Given = readOptions(options, LISTEN_OPTIONS);
   const port = checkNumber('port', valueOr(given, 'port', 0), PORT_LIMITS);
   const host = readHost(given);
-  const key = readPem(given, 'key', 'the private key');
-  const cert = readPem(given, 'cert', 'the certificate');
+  const secure = readSecureContext(given);
+  const requestCert = readBoolean(given, 'requestCert', false);
+  const rejectUnauthorized = readBoolean(given, 'rejectUnauthorized', true);
+  checkTrust(secure, requestCert, rejectUnauthorized);
   const maxSize = readMaxResponseBodySize(given);
   const error503Body = readError503Body(given);
   const bodyMode = readBodyMode(given);
@@ -65,8 +68,10 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
     if (taken !== undefined) fail(given, 'health', `health path ${taken.path} is one of staticRoutes too`);
   }
   return Object.freeze({
-    key,
-    cert,
+    ...secure,
+    requestCert,
+    rejectUnauthorized,
+    reusePort: readBoolean(given, 'reusePort', false),
     port,
     host,
     maxResponseBodySize: maxSize ?? DEFAULT_MAX_RESPONSE_BODY_SIZE,
@@ -76,7 +81,7 @@ export function resolveListenOptions(options: ListenOptions): ResolvedListenOpti
     onError,
     staticRoutes,
     health,
-    sendDate: readSendDate(given),
+    sendDate: readBoolean(given, 'sendDate', true),
   });
 }
 
@@ -92,16 +97,6 @@ function readHost(given: Given): string {
   if (!/^[\w.:%-]{1,255}$/.test(host))
     fail(given, 'host', 'host must be an IP address or a host name, without brackets');
   return host;
-}
-
-function readPem(given: Given, field: 'key' | 'cert', meaning: string): Uint8Array {
-  const value = given.get(field);
-  if (value === undefined) fail(given, field, `${field} is required: ${meaning} in PEM, a string or bytes`);
-  const bytes = copyBytes(value);
-  if (bytes === undefined) {
-    fail(given, field, `${field} must be ${meaning} in PEM, a string or bytes, not ${describeValue(value)}`);
-  }
-  return bytes;
 }
 
 function readMaxResponseBodySize(given: Given): number | undefined {
@@ -142,12 +137,10 @@ function readOnError(given: Given): ResolvedListenOptions['onError'] {
   return value as ResolvedListenOptions['onError'];
 }
 
-function readSendDate(given: Given): boolean {
-  const sendDate = valueOr(given, 'sendDate', true);
-  if (typeof sendDate !== 'boolean') {
-    fail(given, 'sendDate', `sendDate must be true or false, not ${describeValue(sendDate)}`);
-  }
-  return sendDate;
+function readBoolean(given: Given, field: ListenField, fallback: boolean): boolean {
+  const value = valueOr(given, field, fallback);
+  if (typeof value !== 'boolean') fail(given, field, `${field} must be true or false, not ${describeValue(value)}`);
+  return value;
 }
 
 function readHealth(given: Given, serverPort: number): ResolvedHealth | undefined {

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ResolvedConfig } from './config-types.js';
+import type { ResolvedConfig, ResolvedSecureContext } from './config-types.js';
 import { AioError } from './errors.js';
 
 // The layout of the memory that the addon and this side share: native/binding/bridge.h explains every name.
@@ -69,15 +69,24 @@ export interface NativePeer {
   readonly version: string;
   readonly cipher: string;
   readonly servername: string;
+  /** DER. */
+  readonly certificate?: Buffer;
+  /** Why the client's certificate was not verified. */
+  readonly authorizationError?: string;
+}
+
+/** What TLS needs to know of a server. */
+export interface NativeSecureContext extends ResolvedSecureContext {
+  readonly requestCert: boolean;
+  readonly rejectUnauthorized: boolean;
 }
 
 /** A server's options as the addon takes them. */
-export interface NativeListenOptions {
+export interface NativeListenOptions extends NativeSecureContext {
   readonly id: number;
   readonly host: string;
   readonly port: number;
-  readonly key: Uint8Array;
-  readonly cert: Uint8Array;
+  readonly reusePort: boolean;
   readonly error503Body: Uint8Array;
   readonly streamBodies: boolean;
   readonly sendDate: boolean;
@@ -113,6 +122,10 @@ export interface NativeEngine {
   trailers(index: number, generation: number): string;
   peer(index: number, generation: number): NativePeer | null;
   listen(options: NativeListenOptions): { port: number; healthPort: number } | NativeFailure;
+  /** For new connections; on a failure nothing has changed. */
+  setSecureContext(id: number, context: NativeSecureContext): undefined | NativeFailure;
+  /** The ready path of a server, or of all of them (-1), answers 503 from now on. */
+  unready(id: number): void;
   /** Closes a server: `onNotice(id)` follows, once. A later call may shorten the time. */
   close(id: number, timeoutMs: number): void;
   /** Stops the engine: `onNotice(-1)` follows, once its threads have ended. A later call may shorten the time. */

@@ -2,6 +2,7 @@ import type { AbortCause, ConnectionInfo } from './exchange.js';
 import { EngineExchange, type OpenExchanges, Outbox, type RawBuffer } from './exchange-engine.js';
 import { CONTROL, EVENT, type NativeEngine, type NativeMemory, RECORD } from './native.js';
 import { runHandler, type ServerContext } from './response.js';
+import { tlsInfo } from './server-peer.js';
 
 /** How long one turn may call handlers before the rest of the event loop has its turn. */
 const SLICE_MS = 2;
@@ -112,11 +113,7 @@ export class Dispatcher {
       remotePort: peer?.remotePort ?? 0,
       localAddress: peer?.localAddress ?? '',
       localPort: peer?.localPort ?? 0,
-      tls: Object.freeze({
-        version: peer?.version ?? '',
-        cipher: peer?.cipher ?? '',
-        servername: peer === null || peer === undefined || peer.servername === '' ? undefined : peer.servername,
-      }),
+      tls: tlsInfo(peer ?? undefined),
     });
   }
 

@@ -1,14 +1,19 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import type { ListenOptions, ResolvedListenOptions } from './config-types.js';
+import type { ListenOptions, ResolvedListenOptions, SecureContextOptions } from './config-types.js';
 import { AioError } from './errors.js';
 import { resolveListenOptions } from './listen-options.js';
-import { NATIVE_ERROR, type NativeEngine, type NativeFailure, type NativeListenOptions } from './native.js';
+import {
+  NATIVE_ERROR,
+  type NativeEngine,
+  type NativeFailure,
+  type NativeListenOptions,
+  type NativeSecureContext,
+} from './native.js';
+import { checkTrust, resolveSecureContext } from './secure-context.js';
 import type { Dispatcher } from './server-dispatch.js';
+import { checkStopOptions, DelayedEnd, type StopOptions } from './server-stopping.js';
 import type { Handler } from './types.js';
-
-/** How long `close()` and `stop()` let requests finish unless told otherwise. */
-export const DEFAULT_STOP_TIMEOUT_MS = 10_000;
 
 /** A server: one listening address of a system (specification, section 2). Made by `aio.listen()`. */
 export interface Server {
@@ -21,10 +26,18 @@ export interface Server {
   /** The port of the health endpoints' own listener, where there is one. */
   readonly healthPort: number | undefined;
   /**
-   * Refuses new connections at once, lets requests in flight finish, then resets them. Calls share one promise; a
-   * later one may shorten the time.
+   * Changes the certificates for new connections; those that are there go on with what they began with, and sessions can
+   * still be resumed unless `ca` changed. `contexts` and `ca` stay as they were where they are left out.
+   *
+   * @throws AioConfigError (a bad option) or AioError (`ERR_VALK_AIO_TLS`: a key or certificate; `ERR_VALK_AIO_STOPPED`:
+   *   the server is closing or closed). Nothing has changed then.
    */
-  close(options?: { timeoutMs?: number | undefined }): Promise<void>;
+  setSecureContext(options: SecureContextOptions): void;
+  /**
+   * Fails readiness and serves on for `delayMs`; then refuses new connections, lets requests in flight finish until
+   * `timeoutMs`, then resets them. Calls share one promise; a later one may shorten the times.
+   */
+  close(options?: StopOptions): Promise<void>;
   /** Keeps the process alive while it listens, as it does from the start. */
   ref(): this;
   /** Lets the process end though it listens. */
@@ -62,7 +75,7 @@ export async function listen(host: ServerHost, options: ListenOptions, handler: 
     throw listenError(result, resolved);
   }
   const healthPort = resolved.health?.port === undefined ? undefined : result.healthPort;
-  const server = new EngineServer(host, id, resolved.host, result.port, healthPort);
+  const server = new EngineServer(host, id, resolved, result.port, healthPort);
   host.servers.set(id, server);
   host.updateRef();
   return server;
@@ -73,15 +86,6 @@ export function stopped(): AioError {
   return new AioError('ERR_VALK_AIO_STOPPED', 'The system has been stopped');
 }
 
-/** A number of milliseconds, or the default. */
-export function timeoutOf(options: { timeoutMs?: number | undefined } | undefined): number {
-  const timeoutMs = options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS;
-  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
-    throw new RangeError('timeoutMs must be a number of milliseconds, 0 or more');
-  }
-  return Math.min(Math.floor(timeoutMs), 0xffff_ffff);
-}
-
 export class EngineServer implements Server {
   readonly host: string;
   readonly port: number;
@@ -90,12 +94,24 @@ export class EngineServer implements Server {
   readonly #id: number;
   readonly #closed: Promise<void>;
   #onClosed!: () => void;
+  readonly #end: DelayedEnd;
+  #secure: NativeSecureContext;
   #alive = true;
+  #closing = false;
 
-  constructor(host: ServerHost, id: number, name: string, port: number, healthPort: number | undefined) {
+  constructor(
+    host: ServerHost,
+    id: number,
+    options: ResolvedListenOptions,
+    port: number,
+    healthPort: number | undefined,
+  ) {
+    const { key, cert, contexts, ca, requestCert, rejectUnauthorized } = options;
     this.#host = host;
     this.#id = id;
-    this.host = name;
+    this.#secure = { key, cert, contexts, ca, requestCert, rejectUnauthorized };
+    this.#end = new DelayedEnd((timeoutMs) => host.engine.close(id, timeoutMs));
+    this.host = options.host;
     this.port = port;
     this.healthPort = healthPort;
     this.#closed = new Promise((resolve) => {
@@ -112,8 +128,22 @@ export class EngineServer implements Server {
     return this.#alive;
   }
 
-  close(options?: { timeoutMs?: number | undefined }): Promise<void> {
-    this.#host.engine.close(this.#id, timeoutOf(options));
+  setSecureContext(options: SecureContextOptions): void {
+    const secure: NativeSecureContext = { ...this.#secure, ...resolveSecureContext(options, this.#secure) };
+    checkTrust(secure, secure.requestCert, secure.rejectUnauthorized);
+    if (this.#closing || this.#host.stopping) {
+      throw new AioError('ERR_VALK_AIO_STOPPED', 'The server has been closed');
+    }
+    const failed = this.#host.engine.setSecureContext(this.#id, secure);
+    if (failed !== undefined) throw engineError(failed);
+    this.#secure = secure;
+  }
+
+  close(options?: StopOptions): Promise<void> {
+    const { delayMs, timeoutMs } = checkStopOptions(options);
+    this.#closing = true;
+    this.#host.engine.unready(this.#id);
+    this.#end.begin(delayMs, timeoutMs);
     return this.#closed;
   }
 
@@ -135,6 +165,8 @@ export class EngineServer implements Server {
 
   /** The engine has closed it. */
   closed(): void {
+    this.#closing = true;
+    this.#end.cancel();
     this.#host.servers.delete(this.#id);
     this.#host.dispatcher.removeServer(this.#id);
     this.#onClosed();
@@ -150,6 +182,11 @@ function nativeOptions(id: number, address: string, options: ResolvedListenOptio
     port: options.port,
     key: options.key,
     cert: options.cert,
+    contexts: options.contexts,
+    ca: options.ca,
+    requestCert: options.requestCert,
+    rejectUnauthorized: options.rejectUnauthorized,
+    reusePort: options.reusePort,
     error503Body: options.error503Body,
     streamBodies: options.bodyMode === 'stream',
     sendDate: options.sendDate,
@@ -164,10 +201,15 @@ function nativeOptions(id: number, address: string, options: ResolvedListenOptio
   };
 }
 
+/** The error of a failure that is the engine's own. */
+function engineError({ code, message }: NativeFailure): AioError {
+  if (code === NATIVE_ERROR.tls) return new AioError('ERR_VALK_AIO_TLS', sentence(message));
+  if (code === NATIVE_ERROR.stopped) return stopped();
+  return new AioError('ERR_VALK_AIO_MEMORY', sentence(message));
+}
+
 function listenError(failure: NativeFailure, options: ResolvedListenOptions): Error {
-  if (failure.code === NATIVE_ERROR.tls) return new AioError('ERR_VALK_AIO_TLS', sentence(failure.message));
-  if (failure.code === NATIVE_ERROR.stopped) return stopped();
-  if (failure.name === '') return new AioError('ERR_VALK_AIO_MEMORY', sentence(failure.message));
+  if (failure.name === '') return engineError(failure);
   const message = `listen ${failure.name}: ${failure.message}`;
   const { host: address, port } = options;
   return Object.assign(new Error(message), {

@@ -5,8 +5,9 @@ import type { AioConfig, ConfigWarning, ListenOptions, ResolvedConfig } from './
 import { AioError } from './errors.js';
 import { loadNative, type Native, type NativeEngine } from './native.js';
 import { planMemory } from './plan.js';
-import { type EngineServer, listen, type Server, type ServerHost, stopped, timeoutOf } from './server.js';
+import { type EngineServer, listen, type Server, type ServerHost, stopped } from './server.js';
 import { Dispatcher } from './server-dispatch.js';
+import { checkStopOptions, DelayedEnd, type StopOptions } from './server-stopping.js';
 import { makeMemory } from './system-memory.js';
 import { type AioStats, StatsReader } from './system-stats.js';
 import type { Handler } from './types.js';
@@ -32,11 +33,11 @@ export interface Aio {
   /** A snapshot (specification, section 7). After the end: how all stood then. */
   stats(): AioStats;
   /**
-   * Refuses new connections at once, sends GOAWAY, lets requests in flight finish until |timeoutMs| (10,000 by default),
-   * then resets them. Settles when the engine's threads have ended. Calls share one promise; a later one may shorten the
-   * time.
+   * Fails readiness and serves on for `delayMs` (0 by default); then refuses new connections, sends GOAWAY, lets requests
+   * in flight finish until `timeoutMs` (10,000 by default), then resets them. Settles when the engine's threads have
+   * ended. Calls share one promise; a later one may shorten the times.
    */
-  stop(options?: { timeoutMs?: number | undefined }): Promise<void>;
+  stop(options?: StopOptions): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -64,6 +65,7 @@ class System implements Aio, ServerHost {
   readonly dispatcher: Dispatcher;
   readonly servers = new Map<number, EngineServer>();
   readonly #stats: StatsReader;
+  readonly #end = new DelayedEnd((timeoutMs) => this.engine.stop(timeoutMs));
   nextId = 1;
   #stopped: Promise<void> | undefined;
   #onStopped: (() => void) | undefined;
@@ -98,15 +100,16 @@ class System implements Aio, ServerHost {
     return this.#stats.read();
   }
 
-  stop(options?: { timeoutMs?: number | undefined }): Promise<void> {
-    const timeoutMs = timeoutOf(options);
+  stop(options?: StopOptions): Promise<void> {
+    const { delayMs, timeoutMs } = checkStopOptions(options);
     if (this.#stopped === undefined) {
       this.#stopped = new Promise((resolve) => {
         this.#onStopped = resolve;
       });
     }
     this.engine.setRef(true);
-    this.engine.stop(timeoutMs);
+    this.engine.unready(-1);
+    this.#end.begin(delayMs, timeoutMs);
     return this.#stopped;
   }
 
@@ -125,6 +128,7 @@ class System implements Aio, ServerHost {
       this.servers.get(what)?.closed();
       return;
     }
+    this.#end.cancel();
     for (const server of [...this.servers.values()]) server.closed();
     this.#onStopped?.();
   }

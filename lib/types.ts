@@ -15,7 +15,27 @@ export interface ConnectionInfo {
     readonly cipher: string;
     /** The server name that the client asked for (SNI), if it named one. */
     readonly servername: string | undefined;
+    /** Whether the client showed a certificate that the server's `ca` vouches for (with `requestCert`). */
+    readonly authorized: boolean;
+    /** With `requestCert` and `rejectUnauthorized: false`: why the client is not authorized, such as `CERT_HAS_EXPIRED`. */
+    readonly authorizationError: string | undefined;
+    /** The client's certificate, if it was asked for and showed one. */
+    readonly peerCertificate: PeerCertificate | undefined;
   };
+}
+
+/** A client's certificate, with the members of node:crypto's `X509Certificate`, which takes `raw` for all that is not here. */
+export interface PeerCertificate {
+  /** A line for each part: `CN=…`. */
+  readonly subject: string;
+  readonly issuer: string;
+  readonly serialNumber: string;
+  /** SHA-256, in hexadecimal with colons. */
+  readonly fingerprint256: string;
+  readonly validFrom: string;
+  readonly validTo: string;
+  /** DER. */
+  readonly raw: Buffer;
 }
 
 /**

@@ -38,7 +38,7 @@ const nativeRules = [
  */
 const layers = [
   ['contracts', /^(types|config-types|errors|format)$/],
-  ['config', /^(config|limits|options|listen-options|static-routes|plan)$/],
+  ['config', /^(config|limits|options|listen-options|secure-context|static-routes|plan)$/],
   ['native', /^native$/],
   ['exchange', /^(exchange|request|response)(-\w+)*$/],
   ['server', /^server(-\w+)*$/],

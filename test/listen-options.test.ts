@@ -39,6 +39,11 @@ test('key and certificate suffice', (t) => {
   t.is(text(cert), 'a certificate');
   t.is(text(error503Body), 'Service Unavailable\n');
   t.deepEqual(rest, {
+    contexts: [],
+    ca: undefined,
+    requestCert: false,
+    rejectUnauthorized: true,
+    reusePort: false,
     port: 0,
     host: '127.0.0.1',
     maxResponseBodySize: 64 * MIB,
@@ -61,6 +66,11 @@ test('every option is taken over', (t) => {
   const resolved = resolveListenOptions({
     key: Buffer.from('k'),
     cert: new Uint8Array([99]),
+    contexts: { '*.A.example': { key: 'k', cert: 'c' } },
+    ca: ['a', Buffer.from('b')],
+    requestCert: true,
+    rejectUnauthorized: false,
+    reusePort: true,
     port: 65_535,
     host: '::1',
     maxResponseBodySize: 10,
@@ -74,6 +84,11 @@ test('every option is taken over', (t) => {
   t.deepEqual(resolved, {
     key: new Uint8Array([107]),
     cert: new Uint8Array([99]),
+    contexts: [{ name: '*.a.example', key: new Uint8Array([107]), cert: new Uint8Array([99]) }],
+    ca: new Uint8Array([97, 10, 98, 10]),
+    requestCert: true,
+    rejectUnauthorized: false,
+    reusePort: true,
     port: 65_535,
     host: '::1',
     maxResponseBodySize: 10,

@@ -380,6 +380,11 @@ Napi::Value peer(const Napi::CallbackInfo &info) {
   result["version"] = peer->tls_version;
   result["cipher"] = peer->tls_cipher;
   result["servername"] = peer->servername;
+  if (peer->certificate != nullptr)
+    result["certificate"] =
+        Napi::Buffer<uint8_t>::Copy(env, peer->certificate, peer->certificate_length);
+  if (peer->authorization_error != nullptr)
+    result["authorizationError"] = peer->authorization_error;
   return result;
 }
 
@@ -407,6 +412,40 @@ Napi::Value listen(const Napi::CallbackInfo &info) {
       options.raw.health_listener ? valk_server_health_port(server->server) : 0);
   binding->servers.push_back(std::move(server));
   return result;
+}
+
+// setSecureContext(id, options): undefined or a failure.
+Napi::Value set_secure_context(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  Napi::Env env = info.Env();
+  uint32_t id = info[0].As<Napi::Number>().Uint32Value();
+  if (binding->system != nullptr) {
+    for (auto &server : binding->servers) {
+      if (server->id != id)
+        continue;
+      valk_server_options_t raw{};
+      SecureOptions options;
+      options.read(info[1].As<Napi::Object>(), &raw);
+      char message[512] = "";
+      int status = valk_server_set_secure_context(server->server, &raw, message, sizeof(message));
+      return status == 0 ? env.Undefined() : failure(env, status, message).As<Napi::Value>();
+    }
+  }
+  return failure(env, VALK_ESTOPPED, "");
+}
+
+// unready(id): the server's ready path (-1: of all servers) answers 503 from now on.
+void unready(const Napi::CallbackInfo &info) {
+  Binding *binding = binding_of(info);
+  int32_t id = info[0].As<Napi::Number>().Int32Value();
+  if (binding->system == nullptr)
+    return;
+  if (id < 0)
+    valk_server_unready(binding->system, nullptr);
+  for (auto &server : binding->servers) {
+    if (id >= 0 && server->id == static_cast<uint32_t>(id))
+      valk_server_unready(binding->system, server->server);
+  }
 }
 
 // close(id, timeoutMs): onNotice(id) follows, once, however often it is called.
@@ -583,6 +622,8 @@ Napi::Value start(const Napi::CallbackInfo &info) {
   add_hot(binding, functions, "trailers", trailers);
   add(binding, functions, "peer", peer);
   add(binding, functions, "listen", listen);
+  add(binding, functions, "setSecureContext", set_secure_context);
+  add(binding, functions, "unready", unready);
   add(binding, functions, "close", close_server);
   add(binding, functions, "stop", stop);
   add(binding, functions, "setRef", set_ref);

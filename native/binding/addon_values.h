@@ -71,6 +71,40 @@ uint32_t number_of(const Napi::Object &object, const char *name) {
   return object.Get(name).As<Napi::Number>().Uint32Value();
 }
 
+// What of |raw| belongs to TLS, out of listen()'s or setSecureContext()'s object. Keeps the names;
+// the bytes stay JavaScript's.
+class SecureOptions {
+public:
+  void read(const Napi::Object &given, valk_server_options_t *raw) {
+    valk_bytes_t key = bytes_of(given, "key"), certificate = bytes_of(given, "cert");
+    valk_bytes_t ca = bytes_of(given, "ca");
+    raw->key = reinterpret_cast<const char *>(key.data);
+    raw->key_length = key.length;
+    raw->certificate = reinterpret_cast<const char *>(certificate.data);
+    raw->certificate_length = certificate.length;
+    raw->ca = reinterpret_cast<const char *>(ca.data);
+    raw->ca_length = ca.length;
+    raw->request_certificate = given.Get("requestCert").As<Napi::Boolean>().Value();
+    raw->reject_unauthorized = given.Get("rejectUnauthorized").As<Napi::Boolean>().Value();
+    Napi::Array list = given.Get("contexts").As<Napi::Array>();
+    names_.resize(list.Length());
+    for (uint32_t i = 0; i < list.Length(); i++) {
+      Napi::Object context = list.Get(i).As<Napi::Object>();
+      names_[i] = latin1_of(context, "name");
+      key = bytes_of(context, "key");
+      certificate = bytes_of(context, "cert");
+      contexts_.push_back({names_[i].c_str(), reinterpret_cast<const char *>(key.data), key.length,
+                           reinterpret_cast<const char *>(certificate.data), certificate.length});
+    }
+    raw->contexts = contexts_.data();
+    raw->context_count = contexts_.size();
+  }
+
+private:
+  std::vector<std::string> names_;
+  std::vector<valk_certificate_t> contexts_;
+};
+
 // valk_server_options_t out of listen()'s object, without consumer and data. Points into itself and
 // into |given|.
 struct ListenOptions {
@@ -89,15 +123,12 @@ struct ListenOptions {
       routes_.push_back({texts_[i].path.c_str(), status, texts_[i].fields.data(),
                          texts_[i].fields.size(), body.data, body.length});
     }
-    valk_bytes_t key = bytes_of(given, "key"), certificate = bytes_of(given, "cert");
+    secure_.read(given, &raw);
     valk_bytes_t body503 = bytes_of(given, "error503Body");
     Napi::Value health_port = given.Get("healthPort");
     raw.host = host_.c_str();
     raw.port = static_cast<uint16_t>(number_of(given, "port"));
-    raw.key = reinterpret_cast<const char *>(key.data);
-    raw.key_length = key.length;
-    raw.certificate = reinterpret_cast<const char *>(certificate.data);
-    raw.certificate_length = certificate.length;
+    raw.reuse_port = given.Get("reusePort").As<Napi::Boolean>().Value();
     raw.error_503_body = body503.data;
     raw.error_503_body_length = body503.length;
     raw.stream_bodies = given.Get("streamBodies").As<Napi::Boolean>().Value();
@@ -116,6 +147,7 @@ private:
   struct Text {
     std::string path, fields;
   };
+  SecureOptions secure_;
   std::string host_, live_, ready_;
   std::vector<Text> texts_;
   std::vector<valk_route_t> routes_;

@@ -56,6 +56,7 @@ void *valk_request_data(const valk_request_t *request) {
 typedef struct {
   valk_peer_t peer;
   atomic_uint references;
+  uint8_t certificate[]; /* charged to its connection while that lasts */
 } counted_peer_t;
 
 const valk_peer_t *valk_peer_ref(const valk_peer_t *peer) {
@@ -86,9 +87,21 @@ static uint16_t name_of(const struct sockaddr_storage *address, char *name, size
 }
 
 static valk_peer_t *make_peer(valk_connection_t *connection) {
-  counted_peer_t *counted = valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof(*counted));
-  if (counted == NULL)
+  size_t certificate = valk_tls_peer_certificate(connection->tls, NULL, 0);
+  if (certificate > 0 && !valk_ledger_charge(connection->ledger, certificate))
     return NULL;
+  counted_peer_t *counted =
+      valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof(*counted) + certificate);
+  if (counted == NULL) {
+    valk_ledger_credit(connection->ledger, certificate);
+    return NULL;
+  }
+  if (certificate > 0) {
+    counted->peer.certificate_length =
+        valk_tls_peer_certificate(connection->tls, counted->certificate, certificate);
+    counted->peer.certificate = counted->certificate;
+  }
+  counted->peer.authorization_error = valk_tls_authorization_error(connection->tls);
   atomic_init(&counted->references, 1);
   valk_peer_t *peer = &counted->peer;
   struct sockaddr_storage local;
@@ -115,6 +128,13 @@ const valk_peer_t *valk__connection_peer(valk_connection_t *connection) {
   if (connection->peer == NULL)
     connection->peer = make_peer(connection);
   return connection->peer;
+}
+
+void valk__connection_peer_free(valk_connection_t *connection) {
+  if (connection->peer == NULL)
+    return;
+  valk_ledger_credit(connection->ledger, connection->peer->certificate_length);
+  valk_peer_unref(connection->peer);
 }
 
 const valk_peer_t *valk_request_peer(const valk_request_t *request) {

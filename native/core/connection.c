@@ -98,9 +98,8 @@ static void on_closed(uv_handle_t *handle) {
   bool health = connection->health;
   valk__list_remove(&connection->link);
   valk__uncount(&thread->counters.active);
+  valk__connection_peer_free(connection);
   valk_ledger_close(connection->ledger);
-  if (connection->peer != NULL)
-    valk_peer_unref(connection->peer);
   free(connection);
   valk__connection_place_free(thread, server, slot, health);
 }
@@ -650,7 +649,7 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
 void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd, uint32_t slot,
                            bool health, const struct sockaddr_storage *remote) {
   valk_connection_t *connection = NULL;
-  if (!thread->exiting && !atomic_load(&server->closing)) {
+  if (!thread->exiting) {
     connection = valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof(*connection));
   }
   if (connection == NULL) {
@@ -678,8 +677,8 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   valk__list_init(&connection->writing.link);
   connection->ledger = valk_ledger_new(thread->system->config.connection_heap_size);
   valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
-  int result =
-      connection->ledger == NULL ? VALK_ENOMEM : valk_tls_new(server->tls, &connection->tls);
+  int result = connection->ledger == NULL ? VALK_ENOMEM
+                                          : valk__server_tls_new(server, health, &connection->tls);
   valk_ledger_enter(previous);
   if (result == 0 && uv_poll_init(&thread->loop, &connection->poll, fd) != 0) {
     valk_tls_free(connection->tls);
@@ -697,6 +696,8 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   valk__list_append(&thread->connections, &connection->link);
   valk__count(&thread->counters.active);
   valk__count(&thread->counters.accepted);
+  if (atomic_load(&server->closing))
+    thread->draining = true; /* it was in the listener's queue: served, and drained as the others */
   update_phase(connection);
   update_poll(connection);
 }

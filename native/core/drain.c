@@ -10,6 +10,10 @@
 #define REKEYS_BURST 32u
 #define ENHANCE_YOUR_CALM 0xb
 
+/* How long a connection of a closing server may take from its first sight to the client's SETTINGS:
+ * its requests may be under way, and only GOAWAY can tell which of them count. */
+#define DRAIN_HANDSHAKE_MS 1000u
+
 static valk_counters_t *counters(valk_connection_t *connection) {
   return &connection->thread->counters;
 }
@@ -86,6 +90,16 @@ static void drain_further(valk_connection_t *connection) {
   valk__connection_dirty(connection);
 }
 
+static bool wait_for_settings(valk_connection_t *connection) {
+  if (connection->finishing || connection->drain_step > 0 ||
+      (connection->h2 != NULL && valk_h2_settled(connection->h2)))
+    return false;
+  uint64_t now_ms = valk__now_ms(connection->thread);
+  if (connection->drain_ms == 0)
+    connection->drain_ms = now_ms;
+  return now_ms - connection->drain_ms < DRAIN_HANDSHAKE_MS;
+}
+
 void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
   uint64_t now = uv_hrtime();
   bool any = false;
@@ -98,7 +112,8 @@ void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
       continue;
     if (server != NULL ? of == server : atomic_load(&of->closing)) {
       any = true;
-      valk__connection_drain(connection, &thread->counters.closed.stopped);
+      if (!wait_for_settings(connection))
+        valk__connection_drain(connection, &thread->counters.closed.stopped);
       if (now >= atomic_load(&of->deadline_ns)) {
         if (connection->h2 != NULL)
           valk_h2_goaway(connection->h2, 0);

@@ -52,7 +52,8 @@ bool valk__health_answer(valk_request_t *request, const char *path, size_t lengt
   if (live) {
     if (age > server->js_stall_timeout_ms)
       status = "stalled";
-  } else if (atomic_load(&server->closing) || atomic_load(&system->stopping)) {
+  } else if (atomic_load(&server->unready) || atomic_load(&server->closing) ||
+             atomic_load(&system->stopping)) {
     status = "draining";
   } else if (overloaded != 0 && now - overloaded < OVERLOADED_FOR_MS) {
     status = "overloaded";

@@ -6,7 +6,8 @@
  * - system: any thread's, until valk_system_free; its pools, gates and budgets lock for themselves.
  * - thread: its loop's thread's, but for the mailbox (under its lock), |signals| and the counters
  *   (atomic).
- * - server: immutable after listen, but for the listeners' handles, which are thread 0's.
+ * - server: immutable after listen, but for the listeners' handles, which are thread 0's, and
+ * |tls|, which its lock guards.
  * - connection: its thread's. It ends in two steps: valk__connection_close marks it, frees TLS,
  *   HTTP/2 and its buffers and closes the handle; the memory and the place go when libuv has called
  *   back.
@@ -243,7 +244,8 @@ typedef struct {
 struct valk_server {
   valk_system_t *system;
   valk_server_t *next;
-  valk_tls_context_t *tls;
+  uv_mutex_t tls_lock;
+  valk_tls_context_t *tls; /* for new connections */
   valk_listener_t listener;
   valk_listener_t health;
   valk_gate_t health_gate;
@@ -262,7 +264,8 @@ struct valk_server {
   void (*on_closed)(void *data);    /* under the system's lock */
   void *on_closed_data;
   bool closed;     /* under the system's lock */
-  bool gate_ready; /* health_gate is initialised */
+  bool gate_ready; /* health_gate and tls_lock are initialised */
+  atomic_bool unready;
   atomic_bool consumer_gone;
   struct valk_server_mail {
     valk_mail_t mail;
@@ -406,10 +409,11 @@ static inline uint64_t valk__now_ms(const valk_thread_t *thread) {
 
 /* ---- listener.c ---- */
 
-int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, char *error,
-                        size_t error_size);
+int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, bool reuse_port,
+                        char *error, size_t error_size);
 void valk__listener_start(valk_thread_t *thread, valk_listener_t *listener);
-void valk__listener_stop(valk_listener_t *listener);
+/* Accepts what has come already, as far as there are places, then closes. */
+void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener);
 void valk__listeners_resume(valk_thread_t *thread);
 uint64_t valk__listener_waiting(const valk_listener_t *listener);
 /* Once a quarter second while connections are at their bound: makes room when one waits in the
@@ -447,6 +451,7 @@ void valk__connection_count_malformed(valk_connection_t *connection);
 void valk__connections_evict(valk_thread_t *thread);
 void valk__connection_stream_ended(valk_connection_t *connection);
 const valk_peer_t *valk__connection_peer(valk_connection_t *connection);
+void valk__connection_peer_free(valk_connection_t *connection);
 void valk__connection_serve_wanting(valk_connection_t *connection);
 void valk__connections_serve_buffers(valk_thread_t *thread);
 /* A connection's place is free again: the thread's share, the slot, the server's count. */
@@ -521,6 +526,8 @@ bool valk__server_answer(valk_request_t *request, const char *text);
 bool valk__health_answer(valk_request_t *request, const char *path, size_t length);
 void valk__health_poke(valk_thread_t *thread);
 void valk__server_free(valk_server_t *server);
+/* The TLS of a new connection, which keeps the certificate that it began with. 0 or VALK_ENOMEM. */
+int valk__server_tls_new(valk_server_t *server, bool health, valk_tls_t **tls);
 void valk__server_unref(
     valk_server_t *server); /* a connection, listener or letter of it has ended */
 /* Ends its connections at once, whatever they do. */

@@ -19,8 +19,8 @@
 
 static void on_readable(uv_poll_t *poll, int status, int events);
 
-int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, char *error,
-                        size_t error_size) {
+int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, bool reuse_port,
+                        char *error, size_t error_size) {
   struct sockaddr_storage address;
   socklen_t length;
   memset(&address, 0, sizeof(address));
@@ -41,6 +41,8 @@ int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t po
   if (result == 0) {
     step = "bind";
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (reuse_port)
+      setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
     if (valk__fault(VALK_FAULT_SOCKET) || bind(fd, (struct sockaddr *) &address, length) != 0)
       result = -errno;
   }
@@ -176,6 +178,34 @@ static void give_place(valk_thread_t *thread, valk_listener_t *listener, uint32_
   valk_gate_release(&system->connections);
 }
 
+typedef enum {
+  ACCEPTED,
+  ACCEPT_EMPTY,   /* nobody waits */
+  ACCEPT_NO_PLACE /* no place, descriptor or memory: try again later */
+} accept_result_t;
+
+static accept_result_t accept_one(valk_thread_t *thread, valk_listener_t *listener) {
+  uint32_t slot;
+  if (!take_place(thread, listener, &slot))
+    return ACCEPT_NO_PLACE;
+  struct sockaddr_storage remote;
+  socklen_t length = sizeof(remote);
+  int fd = valk__fault(VALK_FAULT_ACCEPT) ? -1
+                                          : accept4(listener->fd, (struct sockaddr *) &remote,
+                                                    &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd >= 0) {
+    assign(thread, listener, fd, slot, &remote);
+    return ACCEPTED;
+  }
+  int error = errno;
+  give_place(thread, listener, slot);
+  if (error == EAGAIN || error == EWOULDBLOCK)
+    return ACCEPT_EMPTY;
+  /* Else the peer gave up, or its network told an error that belongs to it alone (accept(2)). */
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ? ACCEPT_NO_PLACE
+                                                                                   : ACCEPTED;
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events) {
   valk_listener_t *listener = poll->data;
   valk_thread_t *thread = poll->loop->data;
@@ -183,29 +213,11 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
   if (status < 0)
     return;
   for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-    uint32_t slot;
-    if (!take_place(thread, listener, &slot)) {
-      pause_listener(listener);
+    accept_result_t result = accept_one(thread, listener);
+    if (result == ACCEPT_NO_PLACE)
+      pause_listener(listener); /* out of descriptors or memory: the heartbeat tries again */
+    if (result != ACCEPTED)
       return;
-    }
-    struct sockaddr_storage remote;
-    socklen_t length = sizeof(remote);
-    int fd = valk__fault(VALK_FAULT_ACCEPT) ? -1
-                                            : accept4(listener->fd, (struct sockaddr *) &remote,
-                                                      &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-      int error = errno;
-      give_place(thread, listener, slot);
-      if (error == EAGAIN || error == EWOULDBLOCK)
-        return;
-      /* The peer gave up, or its network told an error that belongs to it alone (accept(2)). */
-      if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
-        continue;
-      /* Out of descriptors or memory: the heartbeat tries again. */
-      pause_listener(listener);
-      return;
-    }
-    assign(thread, listener, fd, slot, &remote);
   }
 }
 
@@ -229,10 +241,14 @@ static void on_closed(uv_handle_t *handle) {
   valk__server_unref(listener->server);
 }
 
-void valk__listener_stop(valk_listener_t *listener) {
+void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
   if (!listener->open)
     return;
   listener->open = false;
+  /* The kernel has told these clients that they are connected: closing would reset them. As many as
+   * the queue can hold, so that clients that keep coming cannot keep it open. */
+  for (int i = 0; i < BACKLOG && accept_one(thread, listener) == ACCEPTED; i++) {
+  }
   uv_poll_stop(&listener->poll);
   uv_close((uv_handle_t *) &listener->poll, on_closed);
   close(listener->fd);

@@ -95,8 +95,10 @@ void valk__server_free(valk_server_t *server) {
   free(server->end_mails);
   if (server->tls != NULL)
     valk_tls_context_unref(server->tls);
-  if (server->gate_ready)
+  if (server->gate_ready) {
     valk_gate_deinit(&server->health_gate);
+    uv_mutex_destroy(&server->tls_lock);
+  }
   free(server);
 }
 
@@ -147,7 +149,11 @@ static valk_server_t *make_server(valk_system_t *system, const valk_server_optio
   }
   if (!failed && valk_gate_init(&server->health_gate, VALK_HEALTH_CONNECTIONS, 0,
                                 system->thread_count, on_health_place, server) == 0) {
-    server->gate_ready = true;
+    if (uv_mutex_init(&server->tls_lock) == 0) {
+      server->gate_ready = true;
+    } else {
+      valk_gate_deinit(&server->health_gate);
+    }
   }
   if (failed || !server->gate_ready) {
     valk__server_free(server);
@@ -172,6 +178,64 @@ static void open_start(valk_thread_t *thread, valk_mail_t *mail) {
   uv_sem_post(&letter->done);
 }
 
+/* ---- certificates ---- */
+
+static int make_context(const valk_server_options_t *options, valk_tls_context_t *previous,
+                        valk_tls_context_t **context, char *error, size_t error_size) {
+  valk_tls_options_t tls = {.key = options->key,
+                            .key_length = options->key_length,
+                            .certificate = options->certificate,
+                            .certificate_length = options->certificate_length,
+                            .contexts = options->contexts,
+                            .context_count = options->context_count,
+                            .request_certificate = options->request_certificate,
+                            .reject_unauthorized = options->reject_unauthorized,
+                            .ca = options->ca,
+                            .ca_length = options->ca_length,
+                            .previous = previous};
+  return valk_tls_context_new(&tls, context, error, error_size);
+}
+
+static valk_tls_context_t *ref_context(valk_server_t *server) {
+  uv_mutex_lock(&server->tls_lock);
+  valk_tls_context_t *context = server->tls;
+  valk_tls_context_ref(context);
+  uv_mutex_unlock(&server->tls_lock);
+  return context;
+}
+
+int valk_server_set_secure_context(valk_server_t *server, const valk_server_options_t *options,
+                                   char *error, size_t error_size) {
+  if (atomic_load(&server->closing) || atomic_load(&server->system->stopping)) {
+    snprintf(error, error_size, "the server has been closed");
+    return VALK_ESTOPPED;
+  }
+  valk_tls_context_t *previous = ref_context(server);
+  valk_tls_context_t *context;
+  int status = make_context(options, previous, &context, error, error_size);
+  valk_tls_context_unref(previous);
+  if (status != 0)
+    return status;
+  uv_mutex_lock(&server->tls_lock);
+  previous = server->tls;
+  server->tls = context;
+  uv_mutex_unlock(&server->tls_lock);
+  valk_tls_context_unref(previous);
+  return 0;
+}
+
+int valk__server_tls_new(valk_server_t *server, bool health, valk_tls_t **tls) {
+  valk_tls_context_t *context = ref_context(server);
+  int status = valk_tls_new(context, tls);
+  valk_tls_context_unref(context);
+  if (status == 0 && health && valk_tls_waive_certificate(*tls) != 0) {
+    valk_tls_free(*tls);
+    *tls = NULL;
+    status = VALK_ENOMEM;
+  }
+  return status;
+}
+
 int valk_server_listen(valk_system_t *system, const valk_server_options_t *options,
                        valk_server_t **result, char *error, size_t error_size) {
   if (atomic_load(&system->stopping)) {
@@ -183,15 +247,13 @@ int valk_server_listen(valk_system_t *system, const valk_server_options_t *optio
     snprintf(error, error_size, "out of memory");
     return VALK_ENOMEM;
   }
-  valk_tls_options_t tls = {options->key, options->key_length, options->certificate,
-                            options->certificate_length};
-  int status = valk_tls_context_new(&tls, &server->tls, error, error_size);
+  int status = make_context(options, NULL, &server->tls, error, error_size);
   if (status == 0)
-    status =
-        valk__listener_bind(&server->listener, options->host, options->port, error, error_size);
+    status = valk__listener_bind(&server->listener, options->host, options->port,
+                                 options->reuse_port, error, error_size);
   if (status == 0 && options->health_listener) {
-    status = valk__listener_bind(&server->health, options->host, options->health_port, error,
-                                 error_size);
+    status = valk__listener_bind(&server->health, options->host, options->health_port,
+                                 options->reuse_port, error, error_size);
   }
   start_mail_t letter = {.mail = {.open = open_start}, .server = server};
   if (status == 0)
@@ -253,12 +315,23 @@ void valk__server_unref(valk_server_t *server) {
   valk__system_server_closed(system);
 }
 
+void valk_server_unready(valk_system_t *system, valk_server_t *server) {
+  if (server != NULL) {
+    atomic_store(&server->unready, true);
+    return;
+  }
+  uv_mutex_lock(&system->lock);
+  for (server = system->servers; server != NULL; server = server->next)
+    atomic_store(&server->unready, true);
+  uv_mutex_unlock(&system->lock);
+}
+
 static void open_drain(valk_thread_t *thread, valk_mail_t *mail) {
   valk_server_t *server = ((struct valk_server_mail *) mail)->server;
   if (thread->index == 0) {
     uv_mutex_lock(&server->system->lock); /* a snapshot may be asking for the backlog */
-    valk__listener_stop(&server->listener);
-    valk__listener_stop(&server->health);
+    valk__listener_stop(thread, &server->listener);
+    valk__listener_stop(thread, &server->health);
     uv_mutex_unlock(&server->system->lock);
   }
   thread->draining = true;

@@ -160,6 +160,18 @@ void valk_tls_free(valk_tls_t *tls) {
   valk_tls_context_unref(context);
 }
 
+int valk_tls_waive_certificate(valk_tls_t *tls) {
+  return valk__tls_waive(tls->ssl);
+}
+
+size_t valk_tls_peer_certificate(const valk_tls_t *tls, uint8_t *der, size_t size) {
+  return valk__tls_certificate_of(tls->ssl, der, size);
+}
+
+const char *valk_tls_authorization_error(const valk_tls_t *tls) {
+  return valk__tls_verify_error(tls->ssl);
+}
+
 /* ---- failures ---- */
 
 /* Names the failure whose errors are in OpenSSL's queue, oldest first, and empties it. */

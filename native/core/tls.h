@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../include/valk.h"
+
 /* A record's largest ciphertext without compression: 5 + 16384 + 320 (RFC 5246 allows 2048, suites
  * here need far less). */
 #define VALK_TLS_RECORD_MAX 16709u
@@ -26,7 +28,19 @@ typedef struct {
   size_t key_length;
   const char *certificate; /* PEM: leaf first, then intermediates */
   size_t certificate_length;
+  const valk_certificate_t *contexts; /* by server name; see valk_server_options_t */
+  size_t context_count;
+  bool request_certificate; /* of clients */
+  bool reject_unauthorized;
+  const char *ca; /* PEM: whose certificates of clients are trusted */
+  size_t ca_length;
+  /* Whose ticket keys to go on with, so that its sessions can be resumed; NULL: fresh ones. Not
+   * kept. */
+  valk_tls_context_t *previous;
 } valk_tls_options_t;
+
+/* The most that a client may send as its certificate and chain. */
+#define VALK_TLS_PEER_CHAIN_MAX (32u << 10)
 
 /* Initialises this copy of OpenSSL and gives it the ledger's allocator; once a process, later calls
  * return the same. valk_tls_context_new does it too: call it first when OpenSSL is used for
@@ -46,6 +60,9 @@ void valk_tls_context_unref(valk_tls_context_t *context);
 /* 0 or VALK_ENOMEM. */
 int valk_tls_new(valk_tls_context_t *context, valk_tls_t **tls);
 void valk_tls_free(valk_tls_t *tls);
+/* Before the handshake: asks this client for no certificate, whatever the context says. Its tickets
+ * are good for such connections only. 0 or VALK_ENOMEM. */
+int valk_tls_waive_certificate(valk_tls_t *tls);
 
 /* What a step did. */
 typedef enum {
@@ -106,6 +123,12 @@ uint32_t valk_tls_rekeys(const valk_tls_t *tls);
 const char *valk_tls_version(const valk_tls_t *tls);
 const char *valk_tls_cipher(const valk_tls_t *tls);
 const char *valk_tls_servername(const valk_tls_t *tls);
+/* The client's certificate: writes its DER to |der| when that has room (NULL: only asks) and gives
+ * its length; 0: none. After the handshake. */
+size_t valk_tls_peer_certificate(const valk_tls_t *tls, uint8_t *der, size_t size);
+/* NULL: the client's certificate was verified, or none was asked for; else OpenSSL's name of what
+ * is wrong. */
+const char *valk_tls_authorization_error(const valk_tls_t *tls);
 /* A few static words for the last failure: "plain HTTP", "no application protocol", "bad record",
  * ... ; NULL when none. */
 const char *valk_tls_error(const valk_tls_t *tls);

@@ -111,7 +111,7 @@ static bool first_block_name(const char *pem, size_t length, char *name, size_t 
   return whole;
 }
 
-static int read_key(const valk_tls_options_t *options, EVP_PKEY **key, const sentence_t *sentence) {
+static int read_key(const valk_certificate_t *options, EVP_PKEY **key, const sentence_t *sentence) {
   if (!options->key || options->key_length == 0) {
     return explain(sentence, "the key is missing");
   }
@@ -141,7 +141,7 @@ static int read_key(const valk_tls_options_t *options, EVP_PKEY **key, const sen
   return explain(sentence, "the key cannot be read: %s", reason);
 }
 
-static int read_chain(const valk_tls_options_t *options, X509 **leaf, STACK_OF(X509) * *chain,
+static int read_chain(const valk_certificate_t *options, X509 **leaf, STACK_OF(X509) * *chain,
                       const sentence_t *sentence) {
   if (!options->certificate || options->certificate_length == 0) {
     return explain(sentence, "the certificate is missing");
@@ -182,7 +182,7 @@ static int read_chain(const valk_tls_options_t *options, X509 **leaf, STACK_OF(X
                     : explain(sentence, "certificate %u of the chain is not valid PEM", count + 1);
 }
 
-static int use_certificate(SSL_CTX *ssl_context, const valk_tls_options_t *options,
+static int use_certificate(SSL_CTX *ssl_context, const valk_certificate_t *options,
                            const sentence_t *sentence) {
   EVP_PKEY *key = NULL;
   X509 *leaf = NULL;
@@ -304,14 +304,6 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* Acknowledged, whatever it is: only then does a TLS 1.2 session remember it. */
-static int on_servername(SSL *ssl, int *alert, void *data) {
-  (void) ssl;
-  (void) alert;
-  (void) data;
-  return SSL_TLSEXT_ERR_OK;
-}
-
 /* ---- the context ---- */
 
 static bool configure(SSL_CTX *ssl_context) {
@@ -327,20 +319,72 @@ static bool configure(SSL_CTX *ssl_context) {
   SSL_CTX_set_session_cache_mode(ssl_context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_timeout(ssl_context, VALK_TLS_TICKET_LIFETIME_S);
   SSL_CTX_set_alpn_select_cb(ssl_context, on_alpn, NULL);
-  SSL_CTX_set_tlsext_servername_callback(ssl_context, on_servername);
+  SSL_CTX_set_tlsext_servername_callback(ssl_context, valk__tls_on_servername);
   SSL_CTX_set_info_callback(ssl_context, valk__tls_on_info);
-  static const unsigned char session_context[] = "valk";
   return SSL_CTX_set_min_proto_version(ssl_context, TLS1_2_VERSION) &&
          SSL_CTX_set_cipher_list(ssl_context, CIPHERS_TLS12) &&
          SSL_CTX_set_ciphersuites(ssl_context, CIPHERS_TLS13) &&
          SSL_CTX_set1_groups_list(ssl_context, GROUPS) &&
          /* An HTTP/2 client comes back on one connection: a second ticket would go unused. */
          SSL_CTX_set_num_tickets(ssl_context, 1) &&
-         SSL_CTX_set_session_id_context(ssl_context, session_context, sizeof session_context) &&
          SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl_context, on_ticket);
 }
 
+/* An SSL_CTX with all that |options| say, and |certificate|. */
+static int make_ssl_context(valk_tls_context_t *context, const valk_tls_options_t *options,
+                            const valk_certificate_t *certificate, SSL_CTX **result,
+                            const sentence_t *sentence) {
+  SSL_CTX *ssl_context = *result = SSL_CTX_new(TLS_server_method());
+  if (!ssl_context || !SSL_CTX_set_app_data(ssl_context, context) || !configure(ssl_context)) {
+    char reason[128];
+    snprintf(reason, sizeof reason, "%s", last_reason());
+    return explain(sentence, "the TLS context cannot be made: %s", reason);
+  }
+  char why[256] = "";
+  int status = valk__tls_verify_clients(ssl_context, options, why, sizeof why);
+  if (status != 0) {
+    return explain(sentence, "%s", why);
+  }
+  return use_certificate(ssl_context, certificate, sentence);
+}
+
+static int make_named(valk_tls_context_t *context, const valk_tls_options_t *options,
+                      const sentence_t *sentence) {
+  if (!valk__tls_names_new(context, options)) {
+    ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+    return explain(sentence, "no memory for the TLS context");
+  }
+  for (size_t i = 0; i < options->context_count; i++) {
+    const valk_certificate_t *given = &options->contexts[i];
+    valk__tls_named_t *named = context->named;
+    while (strcmp(named->name, given->name) != 0) {
+      named++;
+    }
+    char why[256] = "";
+    int status = make_ssl_context(context, options, given, &named->ssl_context,
+                                  &(sentence_t){why, sizeof why});
+    if (status != 0) {
+      explain(sentence, "of %.200s: %s", given->name, why);
+      return status;
+    }
+  }
+  return 0;
+}
+
+/* The keys of |context|, or those that it goes on with. */
+static bool begin_tickets(valk_tls_context_t *context, valk_tls_context_t *previous) {
+  if (!previous) {
+    return make_ticket_key(&context->ticket_keys[0], context->now_s());
+  }
+  pthread_mutex_lock(&previous->ticket_lock);
+  memcpy(context->ticket_keys, previous->ticket_keys, sizeof context->ticket_keys);
+  context->now_s = previous->now_s;
+  pthread_mutex_unlock(&previous->ticket_lock);
+  return true;
+}
+
 static void free_context(valk_tls_context_t *context) {
+  valk__tls_names_free(context);
   SSL_CTX_free(context->ssl_context);
   EVP_CIPHER_free(context->ticket_cipher);
   BIO_meth_free(context->bio_method);
@@ -366,17 +410,20 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
   context->now_s = monotonic_s;
   context->bio_method = valk__tls_bio_method_new();
   context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
-  context->ssl_context = SSL_CTX_new(TLS_server_method());
   int status = 0;
-  if (!context->bio_method || !context->ticket_cipher || !context->ssl_context ||
-      !SSL_CTX_set_app_data(context->ssl_context, context) || !configure(context->ssl_context) ||
-      !make_ticket_key(&context->ticket_keys[0], context->now_s())) {
+  if (!context->bio_method || !context->ticket_cipher ||
+      !begin_tickets(context, options->previous)) {
     char reason[128];
     snprintf(reason, sizeof reason, "%s", last_reason());
     status = explain(&sentence, "the TLS context cannot be made: %s", reason);
   }
+  const valk_certificate_t fallback = {NULL, options->key, options->key_length,
+                                       options->certificate, options->certificate_length};
   if (status == 0) {
-    status = use_certificate(context->ssl_context, options, &sentence);
+    status = make_ssl_context(context, options, &fallback, &context->ssl_context, &sentence);
+  }
+  if (status == 0) {
+    status = make_named(context, options, &sentence);
   }
   if (status != 0) {
     free_context(context);

@@ -24,8 +24,15 @@ typedef struct {
   uint8_t mac_key[32];
 } valk__tls_ticket_key_t;
 
+typedef struct {
+  char *name;
+  SSL_CTX *ssl_context;
+} valk__tls_named_t;
+
 struct valk_tls_context {
   SSL_CTX *ssl_context;
+  valk__tls_named_t *named; /* sorted by name */
+  size_t named_count;
   BIO_METHOD *bio_method;
   EVP_CIPHER *ticket_cipher;
   atomic_uint references;
@@ -36,6 +43,20 @@ struct valk_tls_context {
 
 /* The BIO between OpenSSL and the spans that a valk_tls_t was lent; NULL when out of memory. */
 BIO_METHOD *valk__tls_bio_method_new(void);
+/* An SSL_CTX's callback: chooses among |named| by the client's server name. */
+int valk__tls_on_servername(SSL *ssl, int *alert, void *data);
+/* Asks for certificates of clients as |options| say, and binds tickets to that. 0, VALK_ETLS or
+ * VALK_ENOMEM; the sentence goes to |error|. */
+int valk__tls_verify_clients(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *error,
+                             size_t error_size);
+/* Fills |named|, which is calloc'ed here by OpenSSL's allocator: each entry's context is to be set
+ * up by the caller. False when out of memory. */
+bool valk__tls_names_new(valk_tls_context_t *context, const valk_tls_options_t *options);
+void valk__tls_names_free(valk_tls_context_t *context);
+/* What valk_tls_waive_certificate, ..._peer_certificate and ..._authorization_error do. */
+int valk__tls_waive(SSL *ssl);
+size_t valk__tls_certificate_of(const SSL *ssl, uint8_t *der, size_t size);
+const char *valk__tls_verify_error(const SSL *ssl);
 /* Counts what a peer makes us do after the handshake: an SSL_CTX's info callback. */
 void valk__tls_on_info(const SSL *ssl, int where, int value);
 

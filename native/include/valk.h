@@ -92,6 +92,12 @@ typedef struct {
   const char *tls_version;
   const char *tls_cipher;
   char servername[256]; /* empty: none */
+  /* The client's certificate, DER; NULL: none, or it was not asked for. Part of the peer. */
+  const uint8_t *certificate;
+  size_t certificate_length;
+  /* NULL: the client showed a certificate that |ca| vouches for, or was not asked; else why not, as
+   * OpenSSL names it: "CERT_HAS_EXPIRED". */
+  const char *authorization_error;
 } valk_peer_t;
 
 const valk_peer_t *valk_peer_ref(const valk_peer_t *peer);
@@ -290,6 +296,15 @@ typedef struct {
   size_t body_length;
 } valk_route_t;
 
+/* A key and its certificate for some server names. */
+typedef struct {
+  const char *name; /* lower case; "*." before it: names with exactly one label more */
+  const char *key;  /* PEM */
+  size_t key_length;
+  const char *certificate; /* PEM: leaf first, then intermediates */
+  size_t certificate_length;
+} valk_certificate_t;
+
 typedef struct {
   const char *host;
   uint16_t port; /* 0: a free one */
@@ -297,6 +312,18 @@ typedef struct {
   size_t key_length;
   const char *certificate;
   size_t certificate_length;
+  /* Chosen by the client's server name (RFC 6066, section 3): the exact name, else the wildcard,
+   * else |key| and |certificate|. */
+  const valk_certificate_t *contexts;
+  size_t context_count;
+  /* Clients are asked for a certificate that one of |ca| (PEM, any number) vouches for. Connections
+   * of the health listener are not. |reject_unauthorized|: who has none does not get through the
+   * handshake; else valk_peer_t tells. */
+  bool request_certificate;
+  bool reject_unauthorized;
+  const char *ca;
+  size_t ca_length;
+  bool reuse_port; /* SO_REUSEPORT: other processes may listen on the same port */
   const uint8_t *error_503_body;
   size_t error_503_body_length;
   bool stream_bodies; /* bodyMode: 'stream' */
@@ -316,10 +343,22 @@ typedef struct {
  * VALK_ENOMEM or a system error (EADDRINUSE, ...); |error| gets a sentence. */
 int valk_server_listen(valk_system_t *system, const valk_server_options_t *options,
                        valk_server_t **server, char *error, size_t error_size);
+/* Any but an engine thread. Changes what new connections are served with: of |options| the key, the
+ * certificate, |contexts|, and what belongs to client certificates. Connections that are there keep
+ * what they have, and tickets that were given out stay good, unless |ca| changed. 0, or with
+ * nothing changed VALK_ETLS, VALK_ESTOPPED (it is closing or closed), VALK_ENOMEM; |error| gets a
+ * sentence.
+ */
+int valk_server_set_secure_context(valk_server_t *server, const valk_server_options_t *options,
+                                   char *error, size_t error_size);
 uint16_t valk_server_port(const valk_server_t *server);
 uint16_t valk_server_health_port(const valk_server_t *server);
-/* Any. Stops accepting at once, sends GOAWAY on its connections and lets their requests finish
- * until |timeout_ms|. |on_closed| as in stop. The server's memory lives until valk_system_free. */
+/* Any. The ready path of |server| (NULL: of all servers of |system|) answers 503 from now on;
+ * nothing else changes. What comes before closing, so that a balancer sends no more. */
+void valk_server_unready(valk_system_t *system, valk_server_t *server);
+/* Any. Stops accepting, after what the listener's queue holds; sends GOAWAY on its connections and
+ * lets their requests finish until |timeout_ms|. |on_closed| as in stop. The server's memory lives
+ * until valk_system_free. */
 void valk_server_close(valk_server_t *server, uint32_t timeout_ms, void (*on_closed)(void *data),
                        void *data);
 

@@ -214,7 +214,9 @@ TEST(tls_bad_pem_is_explained) {
   refuses(good.key, longest, "the certificate is longer than 1 MiB");
   free(longest);
 
-  valk_tls_options_t none = {NULL, 0, good.certificate, strlen(good.certificate)};
+  valk_tls_options_t none = peer_options(good.key, good.certificate);
+  none.key = NULL;
+  none.key_length = 0;
   valk_tls_context_t *context = NULL;
   char error[8] = "";
   ASSERT_EQ(valk_tls_context_new(&none, &context, error, sizeof error), VALK_ETLS);

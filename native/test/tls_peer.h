@@ -70,7 +70,10 @@ static inline char *peer_certificate_pem(X509 *certificate) {
 }
 
 static inline valk_tls_options_t peer_options(const char *key, const char *certificate) {
-  return (valk_tls_options_t){key, strlen(key), certificate, strlen(certificate)};
+  return (valk_tls_options_t){.key = key,
+                              .key_length = strlen(key),
+                              .certificate = certificate,
+                              .certificate_length = strlen(certificate)};
 }
 
 /* A context over a self-signed certificate for |key|, which it frees. */

@@ -36,7 +36,14 @@ export const CONNECTION: ConnectionInfo = {
   remotePort: 40_000,
   localAddress: '192.0.2.2',
   localPort: 8443,
-  tls: { version: 'TLSv1.3', cipher: 'TLS_AES_128_GCM_SHA256', servername: 'localhost' },
+  tls: {
+    version: 'TLSv1.3',
+    cipher: 'TLS_AES_128_GCM_SHA256',
+    servername: 'localhost',
+    authorized: false,
+    authorizationError: undefined,
+    peerCertificate: undefined,
+  },
 };
 
 const encoder = new TextEncoder();

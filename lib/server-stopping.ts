@@ -1,0 +1,73 @@
+/** How long `close()` and `stop()` let requests finish unless told otherwise. */
+export const DEFAULT_STOP_TIMEOUT_MS = 10_000;
+
+/** The longest that a timer of JavaScript's can wait. */
+const MAX_DELAY_MS = 0x7fff_ffff;
+
+/** What `close()` and `stop()` take. */
+export interface StopOptions {
+  /**
+   * Milliseconds to go on serving first, while the ready path answers 503: so that a balancer has seen it before
+   * connections are refused.
+   * @default 0
+   */
+  delayMs?: number | undefined;
+  /**
+   * Milliseconds that requests in flight have to finish, after that delay.
+   * @default 10000
+   */
+  timeoutMs?: number | undefined;
+}
+
+function milliseconds(name: keyof StopOptions, value: unknown, most: number): number {
+  if (typeof value !== 'number' || !(value >= 0)) {
+    throw new RangeError(`${name} must be a number of milliseconds, 0 or more`);
+  }
+  return Math.min(Math.floor(value), most);
+}
+
+/** @throws RangeError */
+export function checkStopOptions(options: StopOptions | undefined): { delayMs: number; timeoutMs: number } {
+  return {
+    delayMs: milliseconds('delayMs', options?.delayMs ?? 0, MAX_DELAY_MS),
+    timeoutMs: milliseconds('timeoutMs', options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS, 0xffff_ffff),
+  };
+}
+
+/** Ends something after a delay, which later calls may shorten and not lengthen. */
+export class DelayedEnd {
+  readonly #end: (timeoutMs: number) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #dueMs = Number.POSITIVE_INFINITY;
+  #timeoutMs = Number.POSITIVE_INFINITY;
+
+  constructor(end: (timeoutMs: number) => void) {
+    this.#end = end;
+  }
+
+  begin(delayMs: number, timeoutMs: number): void {
+    this.#timeoutMs = Math.min(this.#timeoutMs, timeoutMs);
+    const dueMs = performance.now() + delayMs;
+    if (dueMs >= this.#dueMs) {
+      // Under way already, or sooner than asked for now.
+      if (this.#timer === undefined) this.#end(this.#timeoutMs);
+      return;
+    }
+    this.#dueMs = dueMs;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (delayMs === 0) this.#run();
+    else this.#timer = setTimeout(() => this.#run(), delayMs);
+  }
+
+  cancel(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #run(): void {
+    this.#timer = undefined;
+    this.#dueMs = Number.NEGATIVE_INFINITY;
+    this.#end(this.#timeoutMs);
+  }
+}

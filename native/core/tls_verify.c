@@ -1,0 +1,151 @@
+/* Certificates of clients: asked for, verified, shown. */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+
+#include "../include/valk.h"
+#include "tls_internal.h"
+
+#define CA_LENGTH_MAX (4u << 20)
+
+/* With rejectUnauthorized off: the handshake goes on, and the result is kept for who asks. */
+static int accept_any(int verified, X509_STORE_CTX *store) {
+  (void) verified;
+  (void) store;
+  return 1;
+}
+
+static int no_memory(char *error, size_t error_size) {
+  snprintf(error, error_size, "no memory for the TLS context");
+  ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+  return VALK_ENOMEM;
+}
+
+/* Trusts each certificate of |ca|, and tells clients their names. */
+static int trust(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *error,
+                 size_t error_size) {
+  if (options->ca_length == 0) {
+    return 0;
+  }
+  if (options->ca_length > CA_LENGTH_MAX) {
+    snprintf(error, error_size, "ca is longer than 4 MiB");
+    return VALK_ETLS;
+  }
+  BIO *bio = BIO_new_mem_buf(options->ca, (int) options->ca_length);
+  if (!bio) {
+    return no_memory(error, error_size);
+  }
+  X509_STORE *store = SSL_CTX_get_cert_store(ssl_context);
+  unsigned count = 0;
+  bool failed = false;
+  for (X509 *certificate; !failed && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL));
+       count++) {
+    failed = !X509_STORE_add_cert(store, certificate) ||
+             !SSL_CTX_add_client_CA(ssl_context, certificate);
+    X509_free(certificate);
+  }
+  unsigned long code = ERR_peek_last_error();
+  BIO_free(bio);
+  bool no_more = ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
+  if (!failed && no_more && count > 0) {
+    ERR_clear_error();
+    return 0;
+  }
+  if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE) {
+    return no_memory(error, error_size);
+  }
+  if (count == 0) {
+    snprintf(error, error_size, "ca holds no certificate in PEM");
+  } else {
+    snprintf(error, error_size, "certificate %u of ca cannot be used", count + (failed ? 0 : 1));
+  }
+  return VALK_ETLS;
+}
+
+int valk__tls_verify_clients(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *error,
+                             size_t error_size) {
+  /* A ticket holds what its client proved: it is good only where the same is asked for. */
+  unsigned char session_context[SSL_MAX_SID_CTX_LENGTH] = "valk";
+  unsigned length = 4;
+  if (options->request_certificate) {
+    if (!EVP_Digest(options->ca ? options->ca : "", options->ca ? options->ca_length : 0,
+                    session_context, &length, EVP_sha256(), NULL)) {
+      return no_memory(error, error_size);
+    }
+    session_context[0] = options->reject_unauthorized ? 'r' : 'a';
+    SSL_CTX_set_verify(ssl_context,
+                       options->reject_unauthorized
+                           ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+                           : SSL_VERIFY_PEER,
+                       options->reject_unauthorized ? NULL : accept_any);
+    SSL_CTX_set_max_cert_list(ssl_context, VALK_TLS_PEER_CHAIN_MAX);
+  }
+  if (!SSL_CTX_set_session_id_context(ssl_context, session_context, length)) {
+    return no_memory(error, error_size);
+  }
+  return options->request_certificate ? trust(ssl_context, options, error, error_size) : 0;
+}
+
+int valk__tls_waive(SSL *ssl) {
+  static const unsigned char session_context[] = "valk-waived";
+  SSL_set_verify(ssl, SSL_VERIFY_NONE, NULL);
+  return SSL_set_session_id_context(ssl, session_context, sizeof session_context) ? 0 : VALK_ENOMEM;
+}
+
+size_t valk__tls_certificate_of(const SSL *ssl, uint8_t *der, size_t size) {
+  X509 *certificate = SSL_get0_peer_certificate(ssl);
+  int length = certificate ? i2d_X509(certificate, NULL) : 0;
+  if (length <= 0) {
+    return 0;
+  }
+  if (der && size >= (size_t) length) {
+    i2d_X509(certificate, &der);
+  }
+  return (size_t) length;
+}
+
+/* node:tls's names, which are OpenSSL's without X509_V_ERR_. */
+const char *valk__tls_verify_error(const SSL *ssl) {
+  if (SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE) {
+    return NULL;
+  }
+  if (!SSL_get0_peer_certificate(ssl)) {
+    return "UNABLE_TO_GET_ISSUER_CERT";
+  }
+#define CASE(name)                                                                                 \
+  case X509_V_ERR_##name:                                                                          \
+    return #name
+  switch (SSL_get_verify_result(ssl)) {
+  case X509_V_OK:
+    return NULL;
+    CASE(UNABLE_TO_GET_ISSUER_CERT);
+    CASE(UNABLE_TO_GET_CRL);
+    CASE(UNABLE_TO_DECRYPT_CERT_SIGNATURE);
+    CASE(UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY);
+    CASE(CERT_SIGNATURE_FAILURE);
+    CASE(CERT_NOT_YET_VALID);
+    CASE(CERT_HAS_EXPIRED);
+    CASE(ERROR_IN_CERT_NOT_BEFORE_FIELD);
+    CASE(ERROR_IN_CERT_NOT_AFTER_FIELD);
+    CASE(OUT_OF_MEM);
+    CASE(DEPTH_ZERO_SELF_SIGNED_CERT);
+    CASE(SELF_SIGNED_CERT_IN_CHAIN);
+    CASE(UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
+    CASE(UNABLE_TO_VERIFY_LEAF_SIGNATURE);
+    CASE(CERT_CHAIN_TOO_LONG);
+    CASE(CERT_REVOKED);
+    CASE(INVALID_CA);
+    CASE(PATH_LENGTH_EXCEEDED);
+    CASE(INVALID_PURPOSE);
+    CASE(CERT_UNTRUSTED);
+    CASE(CERT_REJECTED);
+  default:
+    return "UNSPECIFIED";
+  }
+#undef CASE
+}

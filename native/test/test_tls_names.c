@@ -1,0 +1,199 @@
+/* Certificates by server name, certificates of clients, and contexts that go on with another's
+ * tickets. */
+#include "tls_peer.h"
+
+static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
+
+typedef struct {
+  EVP_PKEY *evp;
+  X509 *x509;
+  char *key, *certificate;
+} pair_t;
+
+static pair_t make_pair(const char *name) {
+  pair_t pair;
+  pair.evp = peer_ec_key();
+  pair.x509 = peer_certificate(pair.evp, name, NULL, NULL);
+  pair.key = peer_key_pem(pair.evp, NULL);
+  pair.certificate = peer_certificate_pem(pair.x509);
+  return pair;
+}
+
+static void free_pair(pair_t *pair) {
+  EVP_PKEY_free(pair->evp);
+  X509_free(pair->x509);
+  free(pair->key);
+  free(pair->certificate);
+}
+
+static valk_certificate_t named(const char *name, const pair_t *pair) {
+  return (valk_certificate_t){name, pair->key, strlen(pair->key), pair->certificate,
+                              strlen(pair->certificate)};
+}
+
+static valk_tls_context_t *make(const valk_tls_options_t *options) {
+  char error[256] = "";
+  valk_tls_context_t *context;
+  int status = valk_tls_context_new(options, &context, error, sizeof error);
+  ASSERT_MSG(status == 0, "%s", error);
+  return context;
+}
+
+/* Which pair's certificate a client gets that asks for |servername|. */
+static bool shows(valk_tls_context_t *context, int version, const char *servername,
+                  const pair_t *pair) {
+  peer_t peer;
+  ASSERT_OK(peer_open(&peer, context, &(peer_options_t){.version = version, .alpn = PEER_ALPN_H2}));
+  ASSERT(SSL_set_tlsext_host_name(peer.client, servername));
+  ASSERT_TRUE(peer_shake_hands(&peer));
+  ASSERT_TRUE(valk_tls_is_h2(peer.tls));
+  bool same = X509_cmp(SSL_get0_peer_certificate(peer.client), pair->x509) == 0;
+  peer_close(&peer);
+  return same;
+}
+
+TEST(tls_names_choose_the_certificate) {
+  pair_t fallback = make_pair("fallback"), exact = make_pair("exact"), wild = make_pair("wild");
+  valk_certificate_t contexts[] = {named("b.test", &exact), named("*.a.test", &wild),
+                                   named("x.a.test", &exact)};
+  valk_tls_options_t options = peer_options(fallback.key, fallback.certificate);
+  options.contexts = contexts;
+  options.context_count = 3;
+  valk_tls_context_t *context = make(&options);
+  char longest[256];
+  memset(longest, 'a', 255);
+  longest[255] = '\0';
+  for (int i = 0; i < 2; i++) {
+    ASSERT_TRUE(shows(context, versions[i], "b.test", &exact));
+    ASSERT_TRUE(shows(context, versions[i], "B.TEST", &exact));
+    ASSERT_TRUE(shows(context, versions[i], "x.a.test", &exact));
+    ASSERT_TRUE(shows(context, versions[i], "y.a.test", &wild));
+    ASSERT_TRUE(shows(context, versions[i], "z.y.a.test", &fallback));
+    ASSERT_TRUE(shows(context, versions[i], "a.test", &fallback));
+    ASSERT_TRUE(shows(context, versions[i], ".a.test", &fallback));
+    ASSERT_TRUE(shows(context, versions[i], "test", &fallback));
+    ASSERT_TRUE(shows(context, versions[i], longest, &fallback));
+  }
+  valk_tls_context_unref(context);
+
+  contexts[1].key = exact.key;
+  contexts[1].key_length = strlen(exact.key);
+  char error[256] = "";
+  ASSERT_EQ(valk_tls_context_new(&options, &context, error, sizeof error), VALK_ETLS);
+  ASSERT_STR_EQ(error, "of *.a.test: the key does not match the certificate");
+  free_pair(&fallback);
+  free_pair(&exact);
+  free_pair(&wild);
+}
+
+/* Shakes hands with |client|'s certificate (or none); whether the server let it in. */
+static bool lets_in(valk_tls_context_t *context, int version, const pair_t *client, bool waive,
+                    const char *error) {
+  peer_t peer;
+  ASSERT_OK(peer_open(&peer, context, &(peer_options_t){.version = version, .alpn = PEER_ALPN_H2}));
+  if (waive) {
+    ASSERT_OK(valk_tls_waive_certificate(peer.tls));
+  }
+  if (client) {
+    ASSERT(SSL_use_certificate(peer.client, client->x509));
+    ASSERT(SSL_use_PrivateKey(peer.client, client->evp));
+  }
+  peer_shake_hands(&peer);
+  bool in = valk_tls_handshaken(peer.tls);
+  if (in) {
+    uint8_t der[8192];
+    size_t length = valk_tls_peer_certificate(peer.tls, der, sizeof der);
+    ASSERT_EQ(length > 0, client && !waive);
+    ASSERT_EQ(length, valk_tls_peer_certificate(peer.tls, NULL, 0));
+    if (length > 0) {
+      const uint8_t *at = der;
+      X509 *shown = d2i_X509(NULL, &at, (long) length);
+      ASSERT_EQ(X509_cmp(shown, client->x509), 0);
+      X509_free(shown);
+    }
+    const char *why = valk_tls_authorization_error(peer.tls);
+    ASSERT_STR_EQ(why ? why : "", error);
+  }
+  peer_close(&peer);
+  return in;
+}
+
+TEST(tls_clients_show_certificates) {
+  pair_t server = make_pair("server"), friend = make_pair("friend"),
+         stranger = make_pair("stranger");
+  valk_tls_options_t options = peer_options(server.key, server.certificate);
+  options.request_certificate = true;
+  options.reject_unauthorized = true;
+  options.ca = friend.certificate; /* self-signed: vouches for itself */
+  options.ca_length = strlen(friend.certificate);
+  valk_tls_context_t *strict = make(&options);
+  options.reject_unauthorized = false;
+  valk_tls_context_t *lax = make(&options);
+  for (int i = 0; i < 2; i++) {
+    ASSERT_TRUE(lets_in(strict, versions[i], &friend, false, ""));
+    ASSERT_FALSE(lets_in(strict, versions[i], &stranger, false, ""));
+    ASSERT_FALSE(lets_in(strict, versions[i], NULL, false, ""));
+    ASSERT_TRUE(lets_in(strict, versions[i], NULL, true, ""));
+    ASSERT_TRUE(lets_in(lax, versions[i], &friend, false, ""));
+    ASSERT_TRUE(lets_in(lax, versions[i], &stranger, false, "DEPTH_ZERO_SELF_SIGNED_CERT"));
+    ASSERT_TRUE(lets_in(lax, versions[i], NULL, false, "UNABLE_TO_GET_ISSUER_CERT"));
+  }
+  valk_tls_context_unref(strict);
+  valk_tls_context_unref(lax);
+
+  options.ca = "nothing";
+  options.ca_length = 7;
+  char error[256] = "";
+  ASSERT_EQ(valk_tls_context_new(&options, &strict, error, sizeof error), VALK_ETLS);
+  ASSERT_STR_EQ(error, "ca holds no certificate in PEM");
+  free_pair(&server);
+  free_pair(&friend);
+  free_pair(&stranger);
+}
+
+static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **session) {
+  peer_t peer;
+  ASSERT_OK(
+      peer_open(&peer, context,
+                &(peer_options_t){.version = version, .alpn = PEER_ALPN_H2, .session = *session}));
+  ASSERT_TRUE(peer_shake_hands(&peer));
+  peer_echo(&peer, "so that the ticket comes");
+  bool resumed = valk_tls_resumed(peer.tls);
+  SSL_SESSION_free(*session);
+  *session = SSL_get1_session(peer.client);
+  peer_close(&peer);
+  return resumed;
+}
+
+TEST(tls_context_goes_on_with_tickets) {
+  pair_t one = make_pair("one"), two = make_pair("two");
+  for (int i = 0; i < 2; i++) {
+    valk_tls_options_t options = peer_options(one.key, one.certificate);
+    valk_tls_context_t *old = make(&options);
+    SSL_SESSION *session = NULL;
+    ASSERT_FALSE(resumes(old, versions[i], &session));
+    options = peer_options(two.key, two.certificate);
+    options.previous = old;
+    valk_tls_context_t *next = make(&options);
+    valk_tls_context_unref(old);
+    ASSERT_TRUE(resumes(next, versions[i], &session));
+
+    /* Who asks for certificates does not take the word of one that asked for none. */
+    options.previous = next;
+    options.request_certificate = true;
+    valk_tls_context_t *asks = make(&options);
+    valk_tls_context_unref(next);
+    ASSERT_FALSE(resumes(asks, versions[i], &session));
+    ASSERT_TRUE(resumes(asks, versions[i], &session));
+    options.previous = asks;
+    options.ca = one.certificate;
+    options.ca_length = strlen(one.certificate);
+    valk_tls_context_t *trusts = make(&options);
+    valk_tls_context_unref(asks);
+    ASSERT_FALSE(resumes(trusts, versions[i], &session));
+    valk_tls_context_unref(trusts);
+    SSL_SESSION_free(session);
+  }
+  free_pair(&one);
+  free_pair(&two);
+}
