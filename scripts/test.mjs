@@ -14,8 +14,8 @@ const installed = (file) => path.join(root, 'node_modules', file);
 const minutes = (count) => count * 60_000;
 
 /** A step without tests of its own counts only when it fails. */
-const check = (name, command, args) => async () => {
-  const { ok, log } = await run(name, command, args);
+const check = (name, command, args, options) => async () => {
+  const { ok, log } = await run(name, command, args, options);
   return { passed: 0, failed: ok ? 0 : 1, logs: ok ? [] : [log] };
 };
 
@@ -101,6 +101,9 @@ const steps = {
   tsan: native('tsan', { timeoutMs: minutes(12) }),
   memcheck: native('memcheck', { timeoutMs: minutes(15) }),
   instructions,
+  soak: check('soak', node, ['--import=tsx', '--no-warnings', 'test/soak/soak.ts', '--minutes', '2'], {
+    timeoutMs: minutes(5),
+  }),
   pack,
   node24: onNode24,
 };
