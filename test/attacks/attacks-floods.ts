@@ -108,7 +108,7 @@ export const floods: Record<string, Attack> = {
   'one-byte windows with a large answer on each stream (CVE-2019-9511)': flood(
     pieces(1, (peer) => {
       if (peer.streams === 0) {
-        return Array.from({ length: 100 }, () => headers(peer.stream(), block('/big?size=100000')));
+        return Array.from({ length: 100 }, () => headers(peer.stream(), block('/big?size=20000')));
       }
       return Array.from({ length: 100 }, (_, at) => openWindow(2 * at + 1, 1));
     }),
