@@ -7,6 +7,7 @@ import { FILE_ROUTES } from '../lib/peers.mjs';
 const configuration = ({ port, key, cert, files, connections }) => `
 user: ${userInfo().username}
 num-threads: 1
+http2-idle-timeout: 75
 max-connections: ${Math.max(1024, connections + 50)}
 hosts:
   default:

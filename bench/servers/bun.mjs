@@ -7,6 +7,7 @@ Bun.serve({
   port,
   tls: { key, cert },
   http2: true,
+  idleTimeout: 75,
   maxRequestBodySize: 16 * 1024 * 1024,
   fetch: handle,
 });
