@@ -1,0 +1,58 @@
+/* A server's certificate changes while clients connect; the end of that. */
+#include "support/client.h"
+#include "support/rig.h"
+#include "test.h"
+
+enum { CHANGES = 50, CLIENTS = 20 };
+
+static rig_t rig;
+
+static valk_server_options_t secure(const char *key) {
+  return (valk_server_options_t){.key = key,
+                                 .key_length = strlen(key),
+                                 .certificate = rig_certificate(),
+                                 .certificate_length = strlen(rig_certificate())};
+}
+
+static void change_often(void *data) {
+  atomic_uint *failures = data;
+  char error[256] = "";
+  for (int i = 0; i < CHANGES; i++) {
+    valk_server_options_t options = secure(i % 5 == 4 ? "no key" : rig_key());
+    int status = valk_server_set_secure_context(rig.server, &options, error, sizeof(error));
+    if (status != (i % 5 == 4 ? VALK_ETLS : 0))
+      atomic_fetch_add(failures, 1);
+  }
+}
+
+TEST(certificates_change_while_clients_connect) {
+  valk_config_t config = rig_config();
+  config.io_threads = 2;
+  rig_start(&rig, &config, NULL);
+  client_t early;
+  ASSERT(client_open(&early, rig.port, NULL));
+  atomic_uint failures = 0;
+  uv_thread_t changer;
+  ASSERT_EQ(uv_thread_create(&changer, change_often, &failures), 0);
+  for (int i = 0; i < CLIENTS; i++) {
+    client_t client;
+    ASSERT(client_open(&client, rig.port, NULL));
+    size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
+    ASSERT(client_wait(&client, stream, 10000));
+    ASSERT_EQ(client.streams[stream].status, 200);
+    client_close(&client);
+  }
+  uv_thread_join(&changer);
+  ASSERT_EQ(atomic_load(&failures), 0);
+  size_t stream = client_request(&early, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&early, stream, 10000));
+  ASSERT_EQ(early.streams[stream].status, 200);
+  client_close(&early);
+  valk_server_close(rig.server, 1000, NULL, NULL);
+  valk_server_options_t options = secure(rig_key());
+  char error[256] = "";
+  ASSERT_EQ(valk_server_set_secure_context(rig.server, &options, error, sizeof(error)),
+            VALK_ESTOPPED);
+  ASSERT_STR_EQ(error, "the server has been closed");
+  rig_stop(&rig);
+}
