@@ -147,8 +147,8 @@ bool valk_bridge_sleep(valk_bridge_t *bridge);
 void valk_bridge_unblock(valk_bridge_t *bridge);
 /* JS. Fills in up to |most| events; the count. */
 uint32_t valk_bridge_events(valk_bridge_t *bridge, int32_t *events, uint32_t most);
-/* JS. Takes all records out of the buffer of answers. 0, or VALK_EINVAL for a malformed one (it and
- * what follows is lost). */
+/* JS. Takes all records out of the buffer of answers. 0, or VALK_EINVAL for a malformed one, or a
+ * second answer (it and what follows is lost). */
 int valk_bridge_flush(valk_bridge_t *bridge);
 
 /* ---- an exchange; JS; VALK_ESTALE once it has ended or JavaScript has let go of it ---- */

@@ -321,9 +321,14 @@ int valk_bridge_flush(valk_bridge_t *bridge) {
     if (exchange == NULL) {
       continue;
     }
+    uint32_t kind = (uint32_t) record[VALK_OUT_KIND];
+    /* A request has one answer: the operations waiting for the engine have room for no other. */
+    if ((kind & 0xff) == VALK_OUT_RESPOND && exchange->answered) {
+      result = VALK_EINVAL;
+      break;
+    }
     staged_t *next = &staged[count++];
     *next = (staged_t){.exchange = exchange};
-    uint32_t kind = (uint32_t) record[VALK_OUT_KIND];
     bool made = parse(exchange, record, &next->ops);
     if (!made) {
       /* No memory for it: the stream cannot go on. JavaScript learns of that by VALK_EVENT_END. */

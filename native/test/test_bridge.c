@@ -357,6 +357,24 @@ TEST(records_for_an_ended_exchange_are_ignored) {
   end();
 }
 
+TEST(a_second_answer_ends_the_flush) {
+  begin();
+  valk_request_t request;
+  make(&request, "GET\nhttps\nhost\n/\n");
+  ASSERT_OK(fake_offer(&request));
+  fake_turn(&fake_system, 0);
+  fake_claim_t claim;
+  ASSERT(fake_js_claim(&js, &claim));
+  fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "a\nb\n", "first", 5, -1);
+  fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 500, "", "second", 6, -1);
+  ASSERT_EQ(valk_bridge_flush(js.bridge), VALK_EINVAL);
+  fake_js_tell(&js, &claim, VALK_OUT_SETTLE, 0);
+  flush();
+  ASSERT_MEM_EQ(request.sent, "first", 5);
+  fake_request_deinit(&request);
+  end();
+}
+
 TEST(a_malformed_record_ends_the_flush) {
   begin();
   fake_claim_t claim = {.index = 0, .generation = 1};
