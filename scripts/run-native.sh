@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs native test programs under a tool: run-native.sh debug | asan | tsan | memcheck PROGRAM…
+# Runs native test programs under a tool: run-native.sh debug | asan | tsan | memcheck | drd PROGRAM…
 # Called by native/Makefile. One line a program goes to standard output and to build-native/TOOL.results; the whole
 # output of a program that fails goes to standard output, every output to build-native/log/TOOL-PROGRAM.log.
 set -u
@@ -42,6 +42,14 @@ case $tool in
     wrap=(valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=all
       --errors-for-leak-kinds=definite,indirect,possible --track-fds=yes --num-callers=30)
     if [ -f "$supp/valgrind.supp" ]; then wrap+=("--suppressions=$supp/valgrind.supp"); fi
+    ;;
+  drd)
+    build=debug
+    jobs=$(nproc)
+    export VALK_TEST_TIMEOUT=${VALK_TEST_TIMEOUT:-600}
+    # For programs over locks alone: DRD knows no atomics of C11, and takes what they order for races. Those programs
+    # are ThreadSanitizer's.
+    wrap=(valgrind -q --tool=drd --error-exitcode=9 --check-stack-var=no --num-callers=30)
     ;;
 esac
 

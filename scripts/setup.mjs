@@ -1,4 +1,4 @@
-// Installs the system packages that the project needs: `npm run setup [-- --for build | test]` (default: test).
+// Installs the system packages that the project needs: `npm run setup [-- --for build | test | model | fuzz]` (default: test).
 // Where it may not install them it says which are missing, and exits with 1.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -42,10 +42,16 @@ const needs = {
     command('clang-format'),
     file('the Python module h2', 'python3-h2', '/usr/lib/python3/dist-packages/h2/__init__.py'),
   ],
+  // These two come on top of `test`, and only for the steps that use them.
+  model: [command('spin')],
+  fuzz: [
+    command('clang-14'),
+    file('libFuzzer', 'libclang-rt-14-dev', '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a'),
+  ],
 };
 
-const missingFor = (level) =>
-  (level === 'build' ? needs.build : [...needs.build, ...needs.test]).filter((need) => !need.isThere());
+const levels = { build: ['build'], test: ['build', 'test'], model: ['model'], fuzz: ['build', 'test', 'fuzz'] };
+const missingFor = (level) => levels[level].flatMap((name) => needs[name]).filter((need) => !need.isThere());
 
 /** The words that run a command as root without a question, or null. */
 function asRoot() {
@@ -74,7 +80,7 @@ export async function installPackages(packages) {
   return !result.ok && (await apt('update')).ok ? install() : result;
 }
 
-/** Installs what is missing for `build` or `test`; throws where that cannot be done. */
+/** Installs what is missing for a level; throws where that cannot be done. */
 export async function setup(level = 'test') {
   if (process.platform !== 'linux') {
     throw new Error(`valk-aio is built and run on Linux; this is ${process.platform}`);
@@ -98,7 +104,7 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const at = process.argv.indexOf('--for');
   const level = at < 0 ? 'test' : process.argv[at + 1];
   try {
-    if (!(level in needs)) throw new Error('usage: npm run setup [-- --for build | test]');
+    if (!(level in needs)) throw new Error('usage: npm run setup [-- --for build | test | model | fuzz]');
     await setup(level);
     console.log(`setup: all that ${level} needs is there`);
   } catch (error) {

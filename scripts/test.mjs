@@ -19,6 +19,15 @@ const check = (name, command, args, options) => async () => {
   return { passed: 0, failed: ok ? 0 : 1, logs: ok ? [] : [log] };
 };
 
+/** A script that ends with `N passed, N failed`; what it found goes to our output too. */
+const counted = (name, command, args, options) => async () => {
+  const { ok, log } = await run(name, command, args, options);
+  const text = fs.readFileSync(log, 'utf8');
+  const [, passed, failed] = text.match(/^(\d+) passed, (\d+) failed$/m) ?? [null, 0, 1];
+  if (ok) console.log(text.trimEnd().replace(/\n[^\n]*$/, ''));
+  return { passed: Number(passed), failed: ok ? Number(failed) : Math.max(Number(failed), 1), logs: ok ? [] : [log] };
+};
+
 /** The native programs under a tool, or some of them. */
 const native =
   (tool, { programs, timeoutMs } = {}) =>
@@ -87,11 +96,15 @@ async function instructions() {
 // The whole of them takes minutes; these are quick under valgrind, and go through every pool and queue.
 const shortMemcheck = ['test_slab', 'test_arena', 'test_gate', 'test_bridge', 'stress_bridge', 'stress_engine'];
 
+// Pools and their gates, which rest on locks alone.
+const locking = ['test_gate', 'stress_pools'];
+
 const steps = {
   types: check('types', node, [installed('typescript/bin/tsc'), '-p', 'tsconfig.json']),
   lint: check('lint', node, [installed('@biomejs/biome/bin/biome'), 'ci', '--colors=off', '--max-diagnostics=200']),
   format: check('format', node, [script('clang-format.mjs')]),
   layers: check('layers', node, [script('check-layers.mjs')]),
+  model: counted('model', node, [script('check-models.mjs')], { timeoutMs: minutes(10) }),
   addon: check('addon', node, [script('check-addon.mjs')]),
   native: native('debug', { timeoutMs: minutes(10) }),
   'memcheck-short': native('memcheck', { programs: shortMemcheck, timeoutMs: minutes(10) }),
@@ -104,6 +117,8 @@ const steps = {
   soak: check('soak', node, ['--import=tsx', '--no-warnings', 'test/soak/soak.ts', '--minutes', '2'], {
     timeoutMs: minutes(5),
   }),
+  fuzz: counted('fuzz', node, [script('fuzz.mjs')], { timeoutMs: minutes(90) }),
+  drd: native('drd', { programs: locking, timeoutMs: minutes(10) }),
   pack,
   node24: onNode24,
 };
