@@ -29,6 +29,11 @@ const CHILD = fileURLToPath(new URL('server-child.ts', import.meta.url));
 /** The options of `listen()` that can be sent to another process. */
 export type PlainListenOptions = Omit<ListenOptions, 'key' | 'cert' | 'onError'>;
 
+/** What ends things at the end of a test, or of a program. */
+export interface Teardown {
+  teardown(end: () => unknown): unknown;
+}
+
 /** A server in a process of its own, whose event loop and memory it does not share with the client. */
 export class ServerProcess {
   readonly #child: ChildProcess;
@@ -57,7 +62,7 @@ export class ServerProcess {
    * @param limits - `descriptors`: the most that the process may have
    */
   static async start(
-    t: ExecutionContext,
+    t: Teardown,
     config: AioConfig = {},
     options: PlainListenOptions = {},
     limits: { descriptors?: number } = {},
