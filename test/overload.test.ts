@@ -1,0 +1,120 @@
+// What the engine goes on doing while JavaScript is busy or has too much to do (specification, section 4).
+import type { ClientHttp2Session } from 'node:http2';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { ask, type Outcome, open, openAll, ping, statuses, until } from './helpers/client.js';
+import { ServerProcess } from './helpers/server-process.js';
+
+const OPTIONS = { staticRoutes: { '/robots.txt': { body: 'none\n' } }, health: {} };
+
+test.serial('while a handler blocks JavaScript for 3 s, all that needs no handler is answered', async (t) => {
+  const server = await ServerProcess.start(t, {}, OPTIONS);
+  const [first, ...others] = await openAll(t, server.url, 10);
+  let blocked = true;
+  const block = ask(first as ClientHttp2Session, '/block?ms=3000').finally(() => {
+    blocked = false;
+  });
+  // Frames come in order: once this is answered the one before it is on its way to JavaScript.
+  await ask(first as ClientHttp2Session, '/livez');
+  await sleep(100);
+  const waiting = others.flatMap((session) => Array.from({ length: 50 }, () => ask(session, '/hello')));
+  let rounds = 0;
+  while (blocked && rounds < 10) {
+    const fresh = await open(t, server.url);
+    for (const session of [first as ClientHttp2Session, others[0] as ClientHttp2Session, fresh]) {
+      t.is((await ask(session, '/livez')).status, 200);
+      t.is((await ask(session, '/robots.txt')).body.toString(), 'none\n');
+      t.true((await ping(session)) >= 0);
+    }
+    fresh.close();
+    rounds++;
+  }
+  t.true(blocked, 'ten rounds on open and new connections took no longer than the block');
+  t.is((await block).status, 200);
+  const outcomes = await Promise.all(waiting);
+  const counts = statuses(outcomes);
+  t.is((counts[200] ?? 0) + (counts[503] ?? 0), 450, JSON.stringify(counts));
+  t.true((counts[503] ?? 0) > 0, 'the default wait is 1 s');
+  const calls = (await server.log()).calls.filter((path) => path === '/hello').length;
+  t.is(calls, counts[200] ?? 0);
+  t.is((await ask(first as ClientHttp2Session, '/hello')).status, 200);
+  await server.assertBounds(t);
+});
+
+test.serial('a load beyond the handlers: what is taken is served, the rest gets its 503, and then all is as before', async (t) => {
+  const server = await ServerProcess.start(t, { queueTimeoutMs: 300, maxConnections: 50 }, OPTIONS);
+  const sessions = await openAll(t, server.url, 20);
+  const [probe] = await openAll(t, server.url, 1);
+  const outcomes: Outcome[] = [];
+  let over = false;
+  // 200 requests under way at all times, for handlers that can do 200 a second; who is refused comes back at once.
+  const load = sessions.flatMap((session) =>
+    Array.from({ length: 10 }, async () => {
+      while (!over) outcomes.push(await ask(session, '/busy?ms=5'));
+    }),
+  );
+  for (let look = 0; look < 15; look++) {
+    t.is((await ask(probe as ClientHttp2Session, '/livez')).status, 200);
+    t.is((await ask(probe as ClientHttp2Session, '/robots.txt')).status, 200);
+    t.true((await ping(probe as ClientHttp2Session)) >= 0);
+    await sleep(200);
+  }
+  // Overloaded within the last 5 s: no place for new traffic.
+  t.is((await ask(probe as ClientHttp2Session, '/readyz')).status, 503);
+  over = true;
+  await Promise.all(load);
+  const counts = statuses(outcomes);
+  t.deepEqual(Object.keys(counts), ['200', '503']);
+  const calls = (await server.log()).calls.filter((path) => path.startsWith('/busy')).length;
+  t.is(calls, counts[200], 'what was refused never reached a handler');
+  const { request } = await server.stats();
+  t.is(request.rejected503.queueTimeout, counts[503]);
+  t.is(request.waiting, 0);
+  t.is((await ask(probe as ClientHttp2Session, '/hello')).status, 200);
+  await until('it is ready again', async () => (await ask(probe as ClientHttp2Session, '/readyz')).status === 200);
+  await server.assertBounds(t);
+});
+
+test('after handlerTimeoutMs the signal aborts, the client has its 503, and the place is free', async (t) => {
+  const server = await ServerProcess.start(t, { arenaPoolSize: 1, maxConnections: 4, handlerTimeoutMs: 300 });
+  const session = await open(t, server.url);
+  const late = await ask(session, '/hold');
+  t.is(late.status, 503);
+  const { aborted, errors, running } = await server.log();
+  t.deepEqual(aborted, ['/hold']);
+  t.is(errors.length, 1);
+  t.is(running, 1);
+  // The handler still runs, and the only arena serves others.
+  t.is((await ask(session, '/hello')).status, 200);
+  const { arenas, request } = await server.stats();
+  t.is(arenas.inUse, 0);
+  t.is(request.rejected503.handlerTimeout, 1);
+  await server.release();
+  await until('it has settled', async () => (await server.log()).running === 0);
+  t.is((await ask(session, '/hello')).status, 200);
+  await server.assertBounds(t);
+});
+
+test('maxOverflowArenas lets the pool grow that far, each time counted', async (t) => {
+  const config = { maxConnections: 8, arenaPoolSize: 2, maxOverflowArenas: 3, queueTimeoutMs: 60_000 };
+  const server = await ServerProcess.start(t, config);
+  const session = await open(t, server.url);
+  const held = Array.from({ length: 8 }, () => ask(session, '/hold'));
+  await until('five run', async () => (await server.log()).running === 5);
+  await sleep(100);
+  const stats = await server.stats();
+  t.is((await server.log()).running, 5);
+  t.is(stats.arenas.inUse, 5);
+  t.is(stats.overflowArenas, 3);
+  t.is(stats.request.waiting, 3);
+  let done = false;
+  const all = Promise.all(held).finally(() => {
+    done = true;
+  });
+  await until('all are released', async () => {
+    await server.release();
+    return done;
+  });
+  t.deepEqual(statuses(await all), { 200: 8 });
+  t.is((await server.stats()).arenas.inUse, 0);
+});
