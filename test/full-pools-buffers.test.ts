@@ -44,7 +44,9 @@ test('without a buffer reading stops and goes on later: no byte is lost, and nob
   // Those who read again get on with it.
   const before = idle.map((client) => client.stream(1).received);
   for (const client of idle) client.socket.resume();
-  await until('all of them go on', () => idle.every((client, at) => client.stream(1).received > (before[at] as number)));
+  await until('all of them go on', () =>
+    idle.every((client, at) => client.stream(1).received > (before[at] as number)),
+  );
   t.is((await server.stats()).connection.active, 16);
 });
 

@@ -41,39 +41,42 @@ test.serial('while a handler blocks JavaScript for 3 s, all that needs no handle
   await server.assertBounds(t);
 });
 
-test.serial('a load beyond the handlers: what is taken is served, the rest gets its 503, and then all is as before', async (t) => {
-  const server = await ServerProcess.start(t, { queueTimeoutMs: 300, maxConnections: 50 }, OPTIONS);
-  const sessions = await openAll(t, server.url, 20);
-  const [probe] = await openAll(t, server.url, 1);
-  const outcomes: Outcome[] = [];
-  let over = false;
-  // 200 requests under way at all times, for handlers that can do 200 a second; who is refused comes back at once.
-  const load = sessions.flatMap((session) =>
-    Array.from({ length: 10 }, async () => {
-      while (!over) outcomes.push(await ask(session, '/busy?ms=5'));
-    }),
-  );
-  for (let look = 0; look < 15; look++) {
-    t.is((await ask(probe as ClientHttp2Session, '/livez')).status, 200);
-    t.is((await ask(probe as ClientHttp2Session, '/robots.txt')).status, 200);
-    t.true((await ping(probe as ClientHttp2Session)) >= 0);
-    await sleep(200);
-  }
-  // Overloaded within the last 5 s: no place for new traffic.
-  t.is((await ask(probe as ClientHttp2Session, '/readyz')).status, 503);
-  over = true;
-  await Promise.all(load);
-  const counts = statuses(outcomes);
-  t.deepEqual(Object.keys(counts), ['200', '503']);
-  const calls = (await server.log()).calls.filter((path) => path.startsWith('/busy')).length;
-  t.is(calls, counts[200], 'what was refused never reached a handler');
-  const { request } = await server.stats();
-  t.is(request.rejected503.queueTimeout, counts[503]);
-  t.is(request.waiting, 0);
-  t.is((await ask(probe as ClientHttp2Session, '/hello')).status, 200);
-  await until('it is ready again', async () => (await ask(probe as ClientHttp2Session, '/readyz')).status === 200);
-  await server.assertBounds(t);
-});
+test.serial(
+  'a load beyond the handlers: what is taken is served, the rest gets its 503, and then all is as before',
+  async (t) => {
+    const server = await ServerProcess.start(t, { queueTimeoutMs: 300, maxConnections: 50 }, OPTIONS);
+    const sessions = await openAll(t, server.url, 20);
+    const [probe] = await openAll(t, server.url, 1);
+    const outcomes: Outcome[] = [];
+    let over = false;
+    // 200 requests under way at all times, for handlers that can do 200 a second; who is refused comes back at once.
+    const load = sessions.flatMap((session) =>
+      Array.from({ length: 10 }, async () => {
+        while (!over) outcomes.push(await ask(session, '/busy?ms=5'));
+      }),
+    );
+    for (let look = 0; look < 15; look++) {
+      t.is((await ask(probe as ClientHttp2Session, '/livez')).status, 200);
+      t.is((await ask(probe as ClientHttp2Session, '/robots.txt')).status, 200);
+      t.true((await ping(probe as ClientHttp2Session)) >= 0);
+      await sleep(200);
+    }
+    // Overloaded within the last 5 s: no place for new traffic.
+    t.is((await ask(probe as ClientHttp2Session, '/readyz')).status, 503);
+    over = true;
+    await Promise.all(load);
+    const counts = statuses(outcomes);
+    t.deepEqual(Object.keys(counts), ['200', '503']);
+    const calls = (await server.log()).calls.filter((path) => path.startsWith('/busy')).length;
+    t.is(calls, counts[200], 'what was refused never reached a handler');
+    const { request } = await server.stats();
+    t.is(request.rejected503.queueTimeout, counts[503]);
+    t.is(request.waiting, 0);
+    t.is((await ask(probe as ClientHttp2Session, '/hello')).status, 200);
+    await until('it is ready again', async () => (await ask(probe as ClientHttp2Session, '/readyz')).status === 200);
+    await server.assertBounds(t);
+  },
+);
 
 test('after handlerTimeoutMs the signal aborts, the client has its 503, and the place is free', async (t) => {
   const server = await ServerProcess.start(t, { arenaPoolSize: 1, maxConnections: 4, handlerTimeoutMs: 300 });

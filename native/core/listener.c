@@ -249,6 +249,9 @@ void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
    * the queue can hold, so that clients that keep coming cannot keep it open. */
   for (int i = 0; i < BACKLOG && accept_one(thread, listener) == ACCEPTED; i++) {
   }
+  /* A place that is granted from now on would be nobody's. */
+  if (listener->health)
+    valk_gate_settle(&listener->server->health_gate, thread->index, 0);
   uv_poll_stop(&listener->poll);
   uv_close((uv_handle_t *) &listener->poll, on_closed);
   close(listener->fd);

@@ -128,5 +128,7 @@ export class ServerProcess {
     await this.ask('stop').catch(() => {});
     await ended;
     clearTimeout(late);
+    const { exitCode, signalCode } = this.#child;
+    if (exitCode !== 0) throw new Error(`the server ended with ${signalCode ?? exitCode}`);
   }
 }
