@@ -4,7 +4,9 @@ import { ask, open, ping, until } from './helpers/client.js';
 import { RawClient } from './helpers/raw-client.js';
 import { ServerProcess } from './helpers/server-process.js';
 
+/** RFC 9113, section 7. */
 const ENHANCE_YOUR_CALM = 11;
+const REFUSED_STREAM = 7;
 
 test('a connection that holds too much is asked to leave, the others feel nothing', async (t) => {
   const server = await ServerProcess.start(t, { maxConnections: 4, arenaPoolSize: 100 });
@@ -25,5 +27,31 @@ test('a connection that holds too much is asked to leave, the others feel nothin
   await until('it has left', async () => (await server.stats()).connection.active === 1);
   t.is((await server.stats()).connection.closed.memory, 1);
   t.is((await ask(other, '/hello')).status, 200);
+  await server.assertBounds(t);
+});
+
+test('uploads that do not fit their connection are refused, and the server stays ready', async (t) => {
+  const server = await ServerProcess.start(
+    t,
+    { maxConnections: 4, arenaPoolSize: 100, connectionHeapSize: 256 << 10, bodyTimeoutMs: 60_000 },
+    { bodyMode: 'stream', health: {} },
+  );
+  const other = await open(t, server.url);
+  const client = await RawClient.open(t, server.port);
+  const ids = Array.from({ length: 60 }, () => client.request('/sum', {}, false));
+  await until('all have been taken or refused', async () => {
+    const { dispatched, reset } = (await server.stats()).request;
+    return (dispatched as number) + (reset.refused as number) === 60;
+  });
+  const refused = ids.filter((id) => client.stream(id).resetCode === REFUSED_STREAM);
+  t.true(refused.length > 0 && refused.length < 60, `${refused.length} were refused`);
+  t.is((await ask(other, '/readyz')).status, 200);
+  for (const id of ids) if (!refused.includes(id)) client.data(id, Buffer.from('body'), true);
+  for (const id of ids) if (!refused.includes(id)) t.is((await client.end(id)).status, 200);
+  // Their windows are free again.
+  const next = client.request('/sum', {}, false);
+  client.data(next, Buffer.from('body'), true);
+  t.is((await client.end(next)).status, 200);
+  t.is((await server.stats()).request.rejected503.memory, 0);
   await server.assertBounds(t);
 });

@@ -67,10 +67,15 @@ static void admit(valk_request_t *request, valk_arena_t *arena, bool body, const
   request->place = body;
   if (body)
     request->connection->body_arenas++;
-  if (valk__request_admit(request, arena, text) != 0) {
-    /* Its pages could not be committed: a full pool (specification, section 6). */
+  int status = valk__request_admit(request, arena, text);
+  if (status != 0) {
     request->arena = arena;
-    valk__admission_reject(request, &thread->counters.rejected.memory);
+    if (status == VALK_ELIMIT) {
+      valk__request_refuse(request); /* its connection's memory is full: no fault of the system's */
+    } else {
+      /* Its pages could not be committed: a full pool (specification, section 6). */
+      valk__admission_reject(request, &thread->counters.rejected.memory);
+    }
     return;
   }
   if (body && !request->streaming) {

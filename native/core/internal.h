@@ -499,8 +499,11 @@ void valk__request_dispatch(valk_request_t *request);
 /* The head moves into the arena, where it lasts. 0 or VALK_ENOMEM. */
 int valk__request_keep_head(valk_request_t *request);
 void valk__request_free_waiting(valk_request_t *request);
+/* REFUSED_STREAM: its connection's memory is full, and no handler has seen it. */
+void valk__request_refuse(valk_request_t *request);
 /* 0: it lies in the arena now; but for the head of one without a body, which valk__request_dispatch
- * must take at once (valk__request_keep_head). */
+ * must take at once (valk__request_keep_head). VALK_ENOMEM: no pages; VALK_ELIMIT: its connection
+ * has no memory left for the window of its upload. */
 int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text);
 
 /* ---- admission.c ---- */

@@ -352,7 +352,7 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
     valk_h2_open_window(connection->h2, request->stream_id, (uint32_t) window + 1);
   } else if (!request->ended) {
     if (!valk__connection_charge(connection, VALK_WINDOW_WAITING))
-      return VALK_ENOMEM;
+      return VALK_ELIMIT;
     request->window_charged = true;
     request->extra_window = take_window(request);
     valk_h2_open_window(connection->h2, request->stream_id,
@@ -392,8 +392,9 @@ static uint8_t *body_room(valk_request_t *request, size_t length) {
   return request->body + request->body_length;
 }
 
-static void refuse_waiting(valk_request_t *request) {
+void valk__request_refuse(valk_request_t *request) {
   valk__admission_leave(request);
+  valk__request_release_place(request);
   valk__count(&counters(request)->reset.refused);
   request->ignore_body = request->finished = true;
   valk_h2_reset(request->connection->h2, request->stream_id, REFUSED_STREAM);
@@ -422,7 +423,7 @@ static void on_data(void *data, void *stream, const uint8_t *bytes, size_t lengt
                                   request->waiting_body, request->body_length + length)
             : NULL;
     if (body == NULL) {
-      refuse_waiting(request);
+      valk__request_refuse(request);
       return;
     }
     memcpy(body + request->body_length, bytes, length);
@@ -461,7 +462,7 @@ static void on_end(void *data, void *stream, valk_bytes_t trailers) {
       if (valk__connection_may_hold(connection, trailers.length))
         request->waiting_trailers = valk_ledger_malloc(connection->ledger, trailers.length);
       if (request->waiting_trailers == NULL) {
-        refuse_waiting(request);
+        valk__request_refuse(request);
         return;
       }
       memcpy(request->waiting_trailers, trailers.data, trailers.length);
