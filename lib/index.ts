@@ -6,7 +6,11 @@
 export { configWarnings, defaultConfig, resolveConfig, validateConfig } from './config.js';
 export type {
   AioConfig,
+  ConfigField,
+  ConfigValues,
   ConfigWarning,
+  ConfigWarningCode,
+  HeaderSource,
   HealthOptions,
   KeyAndCertificate,
   ListenOptions,
@@ -20,7 +24,7 @@ export { configForMemory, planMemory } from './plan.js';
 export type { Server } from './server.js';
 export type { StopOptions } from './server-stopping.js';
 export { type Aio, start } from './system.js';
-export type { AioStats, LatencyStats, PoolStats } from './system-stats.js';
+export type { AioStats, Counters, LatencyStats, PoolStats } from './system-stats.js';
 export type {
   AioRequest,
   AioResponse,

@@ -42,6 +42,7 @@ export interface Server {
   ref(): this;
   /** Lets the process end though it listens. */
   unref(): this;
+  /** `close()` with its default, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

@@ -4,6 +4,7 @@ import type { Native, NativeEngine } from './native.js';
 export interface PoolStats {
   /** The bound. */
   readonly size: number;
+  /** How many are in use now. */
   readonly inUse: number;
   /** The most that were in use at a time. */
   readonly highWater: number;
@@ -15,11 +16,17 @@ export interface PoolStats {
 
 /** A histogram of durations, in microseconds; the buckets are a quarter of a doubling wide, so quantiles are upper edges. */
 export interface LatencyStats {
+  /** Durations counted. */
   readonly count: number;
+  /** Their mean. */
   readonly meanUs: number;
+  /** Half took no longer. */
   readonly p50Us: number;
+  /** Nine of ten took no longer. */
   readonly p90Us: number;
+  /** Ninety-nine of a hundred took no longer. */
   readonly p99Us: number;
+  /** None took longer. */
   readonly maxUs: number;
 }
 
@@ -30,56 +37,81 @@ export interface Counters {
 
 /** A snapshot of a system (specification, section 7). All counts are since the start unless they say "now". */
 export interface AioStats {
+  /** Places for connections (`maxConnections`). */
   readonly connections: PoolStats;
   /** TCP buffers. */
   readonly buffers: PoolStats;
+  /** Arenas, one for each request that a handler works on. */
   readonly arenas: PoolStats;
   /** Requests on their way to JavaScript. */
   readonly queue: PoolStats;
   /** Arenas lent beyond the pool's size (`maxOverflowArenas`). */
   readonly overflowArenas: number;
+  /** Connections. */
   readonly connection: {
     /** Now. */
     readonly active: number;
+    /** Accepted. */
     readonly accepted: number;
     /** In the kernel's backlog, now. */
     readonly waiting: number;
+    /** TLS handshakes that were finished. */
     readonly handshakes: number;
+    /** Handshakes that resumed a session. */
     readonly resumed: number;
     /** By cause. */
     readonly closed: Counters;
-    /** Bytes of heap that connections hold, as of a few seconds ago; and the one that holds most. */
+    /** Bytes of heap that all connections hold, as of a few seconds ago. */
     readonly heapUsed: number;
+    /** Bytes that the connection with the largest heap holds, as of a few seconds ago. */
     readonly heapLargest: number;
   };
+  /** Requests. */
   readonly request: {
     /** Now. */
     readonly active: number;
     /** For an arena or a place in the queue, now. */
     readonly waiting: number;
+    /** Heads that came. */
     readonly total: number;
     /** Handed on to JavaScript. */
     readonly dispatched: number;
+    /** Answers 1xx. */
     readonly informational: number;
+    /** Answers 2xx. */
     readonly success: number;
+    /** Answers 3xx. */
     readonly redirect: number;
+    /** Answers 4xx. */
     readonly clientError: number;
+    /** Answers 5xx. */
     readonly serverError: number;
+    /** Answered by a static route. */
     readonly staticRoutes: number;
+    /** Bodies that came too slowly. */
     readonly timeouts408: number;
+    /** Header lists over their limit. */
     readonly headers431: number;
+    /** Targets that do not parse. */
     readonly bad400: number;
     /** By cause. */
     readonly rejected503: Counters;
+    /** Bodies over a limit, by which. */
     readonly tooLarge413: Counters;
+    /** Streams that ended by a reset, by cause. */
     readonly reset: Counters;
   };
+  /** Bytes received, TLS included. */
   readonly bytesIn: number;
+  /** Bytes sent, TLS included. */
   readonly bytesOut: number;
   /** The legs of a request: waiting for its handler, in the handler, until the answer's last byte was taken. */
   readonly latency: {
+    /** From its head, or its whole body, to JavaScript's queue. */
     readonly waiting: LatencyStats;
+    /** From there until the handler settled. */
     readonly handler: LatencyStats;
+    /** From the answer's head to its last byte. */
     readonly writing: LatencyStats;
   };
 }

@@ -38,6 +38,7 @@ export interface Aio {
    * ended. Calls share one promise; a later one may shorten the times.
    */
   stop(options?: StopOptions): Promise<void>;
+  /** `stop()` with its default, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

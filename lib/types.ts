@@ -4,10 +4,13 @@ import type { ReadableStream } from 'node:stream/web';
 export interface ConnectionInfo {
   /** The client's address: IPv4 or IPv6 as text. */
   readonly remoteAddress: string;
+  /** The client's port. */
   readonly remotePort: number;
   /** The address that the client reached. */
   readonly localAddress: string;
+  /** The port that the client reached. */
   readonly localPort: number;
+  /** What TLS agreed on. */
   readonly tls: {
     /** The protocol's version: `TLSv1.2`, `TLSv1.3`. */
     readonly version: string;
@@ -28,11 +31,15 @@ export interface ConnectionInfo {
 export interface PeerCertificate {
   /** A line for each part: `CN=…`. */
   readonly subject: string;
+  /** Who signed it, as `subject`. */
   readonly issuer: string;
+  /** In hexadecimal. */
   readonly serialNumber: string;
   /** SHA-256, in hexadecimal with colons. */
   readonly fingerprint256: string;
+  /** As OpenSSL writes dates: `Nov 26 00:00:00 2026 GMT`. */
   readonly validFrom: string;
+  /** The last moment of its validity, as `validFrom`. */
   readonly validTo: string;
   /** DER. */
   readonly raw: Buffer;
