@@ -40,15 +40,7 @@ test('without an arena requests wait, their connections are read, and all are an
   await until('196 wait again', async () => (await server.stats()).request.waiting === 196);
   t.is((await server.log()).running, 4);
 
-  let done = false;
-  const all = Promise.all(held).finally(() => {
-    done = true;
-  });
-  await until('all are released', async () => {
-    await server.release();
-    return done;
-  });
-  t.deepEqual(statuses(await all), { 200: 200 });
+  t.deepEqual(statuses(await server.releaseUntil(Promise.all(held))), { 200: 200 });
   const { calls, peak } = await server.log();
   t.is(peak, 4);
   t.false(calls.includes('/hold?left'));

@@ -110,14 +110,6 @@ test('maxOverflowArenas lets the pool grow that far, each time counted', async (
   t.is(stats.arenas.inUse, 5);
   t.is(stats.overflowArenas, 3);
   t.is(stats.request.waiting, 3);
-  let done = false;
-  const all = Promise.all(held).finally(() => {
-    done = true;
-  });
-  await until('all are released', async () => {
-    await server.release();
-    return done;
-  });
-  t.deepEqual(statuses(await all), { 200: 8 });
+  t.deepEqual(statuses(await server.releaseUntil(Promise.all(held))), { 200: 8 });
   t.is((await server.stats()).arenas.inUse, 0);
 });

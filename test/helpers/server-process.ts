@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import type { AioConfig, AioStats, ListenOptions, MemoryPlan } from 'valk-aio';
 import { cert, key } from './certificate.js';
+import { until } from './client.js';
 import type { LabLog } from './lab.js';
 
 /** What can be asked of the process. */
@@ -102,6 +103,19 @@ export class ServerProcess {
 
   async release(): Promise<void> {
     await this.ask('release');
+  }
+
+  /** Releases again and again, until |all| has settled: those that came to their handlers later too. */
+  async releaseUntil<T>(all: Promise<T>): Promise<T> {
+    let settled = false;
+    const result = all.finally(() => {
+      settled = true;
+    });
+    await until('all are released', async () => {
+      await this.release();
+      return settled;
+    });
+    return result;
   }
 
   get pid(): number {
