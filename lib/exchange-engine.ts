@@ -207,7 +207,7 @@ export class EngineExchange implements Exchange {
       return;
     }
     const suppressed = this.isHead || status === 204 || status === 304;
-    if (body === null || (body.length <= INLINE_MAX / (typeof body === 'string' ? 3 : 1) && !suppressed)) {
+    if (body === null || (!suppressed && fits(body, INLINE_MAX))) {
       this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, body, contentLength);
       return;
     }
@@ -234,9 +234,8 @@ export class EngineExchange implements Exchange {
 
   write(chunk: string | Uint8Array): boolean {
     if (this.gone || this.#finish !== undefined) return false;
-    const most = typeof chunk === 'string' ? chunk.length * 3 : chunk.length;
-    if (most === 0) return this.#pending === undefined;
-    if (this.#pending === undefined && most <= this.#inlineLeft) {
+    if (chunk.length === 0) return this.#pending === undefined;
+    if (this.#pending === undefined && fits(chunk, this.#inlineLeft)) {
       this.#inlineLeft -= this.#add(KIND.write, '', chunk, -1);
       return true;
     }
@@ -346,6 +345,12 @@ export class EngineExchange implements Exchange {
     this.#onWritable = undefined;
     wake?.(false);
   }
+}
+
+/** Whether a piece of a body has at most |bytes| bytes, as UTF-8 where it is a string. */
+function fits(piece: string | Uint8Array, bytes: number): boolean {
+  if (typeof piece !== 'string' || piece.length > bytes) return piece.length <= bytes;
+  return piece.length * 3 <= bytes || Buffer.byteLength(piece) <= bytes;
 }
 
 function bodyGone(): AioError {
