@@ -1,7 +1,7 @@
 import type { PeerCertificate } from './types.js';
 
 /**
- * The seam between the crossing (dispatch.ts, which talks to the engine) and the web-standard objects
+ * The seam between the crossing (server-dispatch.ts, which talks to the engine) and the web-standard objects
  * (request.ts, response.ts, which know nothing of it). One exchange is one request and its answer.
  */
 

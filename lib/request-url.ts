@@ -67,7 +67,7 @@ function originAt(head: string, start: number): Origin | null {
   const end = head.indexOf('\n', head.indexOf('\n', start) + 1) + 1;
   const text = head.slice(start, end);
   const origin = knownOrigins.get(text) ?? learnOrigin(text);
-  if (origin !== null) known = origin;
+  if (origin !== null && text.length <= MAX_KNOWN_LENGTH) known = origin;
   return origin;
 }
 

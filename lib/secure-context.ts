@@ -108,6 +108,7 @@ function readAuthorities(value: unknown): Uint8Array | undefined {
   if (value === undefined) return undefined;
   return guarded('ca', value, () => {
     const list: unknown[] = Array.isArray(value) ? value : [value];
+    if (list.length === 0) throw new AioConfigError('ca must hold at least one certificate', value);
     const texts = list.map((one) => readPem('ca', one, 'certificates'));
     // A text need not end its last line.
     return new Uint8Array(Buffer.concat(texts.flatMap((text) => [text, Buffer.from('\n')])));

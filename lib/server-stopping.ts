@@ -63,6 +63,8 @@ export class DelayedEnd {
   cancel(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    // What has ended is not begun again.
+    this.#dueMs = Number.NEGATIVE_INFINITY;
   }
 
   #run(): void {

@@ -31,8 +31,8 @@ const needs = {
   ],
   test: [
     command('pkg-config'),
-    // OpenSSL is configured with it.
-    command('perl'),
+    // OpenSSL is configured with it, and with modules that the base system lacks.
+    file('Perl with its modules', 'perl', '/usr/share/perl/5.36/IPC/Cmd.pm', '/usr/share/perl/5.40/IPC/Cmd.pm'),
     library('libuv.so', 'uv.h', 'libuv1-dev'),
     command('h2load', 'nghttp2-client'),
     command('nghttp', 'nghttp2-client'),
@@ -50,7 +50,12 @@ const needs = {
   ],
 };
 
-const levels = { build: ['build'], test: ['build', 'test'], model: ['model'], fuzz: ['build', 'test', 'fuzz'] };
+const levels = {
+  build: ['build'],
+  test: ['build', 'test'],
+  model: ['build', 'model'],
+  fuzz: ['build', 'test', 'fuzz'],
+};
 const missingFor = (level) => levels[level].flatMap((name) => needs[name]).filter((need) => !need.isThere());
 
 /** The words that run a command as root without a question, or null. */

@@ -143,6 +143,7 @@ test('options that let nobody in, or do nothing, are errors', async (t) => {
   await refused({ requestCert: 1 as never }, /^requestCert must be true or false/);
   await refused({ rejectUnauthorized: 'no' as never }, /^rejectUnauthorized must be true or false/);
   await refused({ requestCert: true, ca: 7 as never }, /^ca must be/);
+  await refused({ requestCert: true, ca: [] }, /^ca must hold at least one certificate/);
   t.throws(() => running.setSecureContext({ ...server, requestCert: true } as never), {
     message: /requestCert is an option of listen\(\)/,
   });

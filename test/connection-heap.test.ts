@@ -55,3 +55,33 @@ test('uploads that do not fit their connection are refused, and the server stays
   t.is((await server.stats()).request.rejected503.memory, 0);
   await server.assertBounds(t);
 });
+
+test('uploads that are open leave room for answers, their own among them', async (t) => {
+  const server = await ServerProcess.start(t, { maxConnections: 4 }, { bodyMode: 'stream' });
+  const session = await open(t, server.url);
+  // Their handlers read nothing yet, so that their windows stay taken.
+  const uploads = Array.from({ length: 20 }, () => ask(session, '/hold', { body: 'x'.repeat(100_000) }));
+  await until('all are open', async () => (await server.log()).running === 20);
+  for (let round = 0; round < 3; round++) t.is((await ask(session, '/big?size=300000')).body.length, 300_000);
+  await server.release();
+  for (const { status } of await Promise.all(uploads)) t.is(status, 200);
+  await server.assertBounds(t);
+});
+
+test("a handler that outlives its client's patience is forgotten when it settles", async (t) => {
+  const config = { maxConnections: 4, handlerTimeoutMs: 200, writeTimeoutMs: 300 };
+  const server = await ServerProcess.start(t, config);
+  // Not even the 503 can be sent: no window is open for it.
+  const client = await RawClient.open(t, server.port, [[4, 0]]);
+  for (let count = 0; count < 5; count++) client.request('/hold');
+  await until('their streams were reset', async () => {
+    const { reset } = (await server.stats()).request;
+    return reset.writeTimeout === 5;
+  });
+  t.is((await server.log()).running, 5);
+  await server.release();
+  await until('they have settled', async () => (await server.log()).running === 0);
+  await until('nothing is left of them', async () => (await server.stats()).request.active === 0);
+  t.is((await server.stats()).arenas.inUse, 0);
+  await server.assertBounds(t);
+});

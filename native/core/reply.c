@@ -162,8 +162,11 @@ static void stall_expired(valk_deadline_t *deadline) {
   valk__count(&counters(request)->reset.write_timeout);
   request->finished = request->ignore_body = true;
   valk__request_drop_answer(request);
+  valk__list_remove(&request->wanting);
   valk__request_tell(request, VALK_ABORT_LIMIT);
-  valk__request_detach_consumer(request);
+  /* A handler that runs on keeps its place, and settles with its consumer. */
+  if (!request->handler)
+    valk__request_detach_consumer(request);
   valk_h2_reset(request->connection->h2, request->stream_id, CANCEL);
   valk__connection_dirty(request->connection);
 }

@@ -268,10 +268,12 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
 /* ---- its body ---- */
 
 /* What a streamed upload's window may have beyond its first bytes: at most half of what is left of
- * its connection's budget, so that answers and other uploads get some too. */
+ * the half of its connection's budget that uploads may have. The other half is kept for answers: an
+ * upload may end only when its handler can go on answering. */
 static uint32_t take_window(valk_request_t *request) {
   valk_system_t *system = request->thread->system;
-  int64_t left = atomic_load_explicit(&system->budgets[request->slot], memory_order_relaxed) / 2;
+  int64_t left = atomic_load_explicit(&system->budgets[request->slot], memory_order_relaxed);
+  left = (left - system->budget / 2) / 2;
   int64_t most = VALK_WINDOW_STREAMED - VALK_WINDOW_WAITING;
   if (left <= 0)
     return 0;

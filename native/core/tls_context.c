@@ -83,8 +83,7 @@ static const char *last_reason(void) {
 
 /* ---- PEM ---- */
 
-/* Without it OpenSSL would ask at the terminal. */
-static int refuse_passphrase(char *buffer, int size, int writing, void *asked) {
+int valk__tls_refuse_passphrase(char *buffer, int size, int writing, void *asked) {
   (void) buffer;
   (void) size;
   (void) writing;
@@ -120,7 +119,7 @@ static int read_key(const valk_certificate_t *options, EVP_PKEY **key, const sen
   }
   bool asked = false;
   BIO *bio = BIO_new_mem_buf(options->key, (int) options->key_length);
-  *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, refuse_passphrase, &asked) : NULL;
+  *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, valk__tls_refuse_passphrase, &asked) : NULL;
   BIO_free(bio);
   if (*key) {
     ERR_clear_error();
@@ -158,7 +157,8 @@ static int read_chain(const valk_certificate_t *options, X509 **leaf, STACK_OF(X
   bool asked = false;
   unsigned count = 0;
   for (X509 *certificate;
-       (certificate = PEM_read_bio_X509(bio, NULL, refuse_passphrase, &asked)) != NULL; count++) {
+       (certificate = PEM_read_bio_X509(bio, NULL, valk__tls_refuse_passphrase, &asked)) != NULL;
+       count++) {
     if (count == 0) {
       *leaf = certificate;
     } else if (sk_X509_push(*chain, certificate) == 0) {

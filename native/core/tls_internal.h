@@ -43,6 +43,8 @@ struct valk_tls_context {
 
 /* The BIO between OpenSSL and the spans that a valk_tls_t was lent; NULL when out of memory. */
 BIO_METHOD *valk__tls_bio_method_new(void);
+/* A pem_password_cb; |asked|: a bool, set to true. Without it OpenSSL would ask at the terminal. */
+int valk__tls_refuse_passphrase(char *buffer, int size, int writing, void *asked);
 /* An SSL_CTX's callback: chooses among |named| by the client's server name. */
 int valk__tls_on_servername(SSL *ssl, int *alert, void *data);
 /* Asks for certificates of clients as |options| say, and binds tickets to that. 0, VALK_ETLS or

@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 
 #include "../include/valk.h"
 #include "tls_internal.h"
@@ -43,8 +44,13 @@ static int trust(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *
   X509_STORE *store = SSL_CTX_get_cert_store(ssl_context);
   unsigned count = 0;
   bool failed = false;
-  for (X509 *certificate; !failed && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL));
+  bool asked = false;
+  for (X509 *certificate;
+       !failed && (certificate = PEM_read_bio_X509(bio, NULL, valk__tls_refuse_passphrase, &asked));
        count++) {
+    /* Reads its extensions now: at first use they would be read at the cost of a connection, whose
+     * lack of memory would be remembered as a fault of the certificate. */
+    (void) X509_check_purpose(certificate, -1, 0);
     failed = !X509_STORE_add_cert(store, certificate) ||
              !SSL_CTX_add_client_CA(ssl_context, certificate);
     X509_free(certificate);
