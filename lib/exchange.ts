@@ -1,25 +1,11 @@
-import type { PeerCertificate } from './types.js';
+import type { ConnectionInfo } from './types.js';
+
+export type { ConnectionInfo };
 
 /**
  * The seam between the crossing (server-dispatch.ts, which talks to the engine) and the web-standard objects
  * (request.ts, response.ts, which know nothing of it). One exchange is one request and its answer.
  */
-
-/** What the engine knows of a connection's other end. Specification, section 3. */
-export interface ConnectionInfo {
-  readonly remoteAddress: string;
-  readonly remotePort: number;
-  readonly localAddress: string;
-  readonly localPort: number;
-  readonly tls: {
-    readonly version: string;
-    readonly cipher: string;
-    readonly servername: string | undefined;
-    readonly authorized: boolean;
-    readonly authorizationError: string | undefined;
-    readonly peerCertificate: PeerCertificate | undefined;
-  };
-}
 
 /** Why a stream ended early. The numbers are the engine's (valk_abort_t). */
 export type AbortCause = 'reset' | 'closed' | 'timeout' | 'stopped' | 'limit';
