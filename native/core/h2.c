@@ -297,8 +297,10 @@ static void *checked(valk_h2_t *h2, void *block) {
     h2->starved = true;
   return block;
 }
+/* The large ones are for frames: a session keeps one for its life, and short answers touch its
+ * first page alone. */
 static void *take_memory(size_t size, void *h2) {
-  return checked(h2, valk_ledger_malloc(((valk_h2_t *) h2)->ledger, size));
+  return checked(h2, valk_ledger_malloc_few_pages(((valk_h2_t *) h2)->ledger, size));
 }
 static void free_memory(void *block, void *data) {
   valk_h2_t *h2 = data;
@@ -313,6 +315,8 @@ static void *take_zeros(size_t count, size_t size, void *h2) {
   return checked(h2, valk_ledger_calloc(((valk_h2_t *) h2)->ledger, count, size));
 }
 static void *change_memory(void *block, size_t size, void *h2) {
+  if (block == NULL)
+    return take_memory(size, h2);
   return checked(h2, valk_ledger_realloc(((valk_h2_t *) h2)->ledger, block, size));
 }
 

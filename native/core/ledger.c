@@ -3,19 +3,31 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <openssl/crypto.h>
 #include <uv.h>
 
 #include "../include/valk.h"
 #include "annotate.h"
+#include "block.h"
 #include "fault.h"
 
 /* Sixteen bytes on every 64-bit system, so that what follows is aligned as malloc has it. */
 typedef struct {
   _Alignas(16) valk_ledger_t *ledger;
-  size_t size; /* of the block, without the header */
+  size_t size; /* of the block, without the header; and the bits below */
 } header_t;
+
+#define BIT(n) ((size_t) 1 << (sizeof(size_t) * 8 - (n)))
+/* A retired block: its ledger, which it is no longer charged to, is the next one of the list. */
+#define RETIRED BIT(1)
+/* A block of block.h. */
+#define PAGES BIT(2)
+
+static size_t size_of(const header_t *header) {
+  return header->size & ~(RETIRED | PAGES);
+}
 
 _Static_assert(sizeof(header_t) == 16, "a header keeps the alignment of malloc");
 
@@ -96,10 +108,33 @@ void valk_ledger_credit(valk_ledger_t *ledger, size_t size) {
 
 /* ---- blocks ---- */
 
-/* |size| bytes and a header; zeros where |zero|. */
-static void *allocate(valk_ledger_t *ledger, size_t size, bool zero) {
-  size_t total;
-  if (__builtin_add_overflow(size, sizeof(header_t), &total)) {
+typedef enum { HEAP, ZEROS, FEW_PAGES } want_t;
+
+/* |total| bytes; sets PAGES in |flags| where they are a block's. */
+static header_t *find_memory(size_t total, want_t want, size_t *flags) {
+  *flags = 0;
+  if (want != ZEROS && total >= VALK_BLOCK_LEAST && total <= VALK_BLOCK_SIZE && !VALK__ASAN &&
+      !valk__on_valgrind()) {
+    header_t *header = valk__block_get(want == FEW_PAGES);
+    if (header != NULL) {
+      *flags = PAGES;
+      return header;
+    }
+  }
+  return want == ZEROS ? calloc(1, total) : malloc(total);
+}
+
+static void free_memory(header_t *header) {
+  if ((header->size & PAGES) != 0)
+    valk__block_put(header);
+  else
+    free(header);
+}
+
+/* |size| bytes and a header. */
+static void *allocate(valk_ledger_t *ledger, size_t size, want_t want) {
+  size_t total, flags;
+  if (__builtin_add_overflow(size, sizeof(header_t), &total) || (size & (RETIRED | PAGES)) != 0) {
     errno = ENOMEM;
     return NULL;
   }
@@ -110,19 +145,23 @@ static void *allocate(valk_ledger_t *ledger, size_t size, bool zero) {
     errno = ENOMEM;
     return NULL;
   }
-  header_t *header = zero ? calloc(1, total) : malloc(total);
+  header_t *header = find_memory(total, want, &flags);
   if (header == NULL) {
     valk_ledger_credit(ledger, total);
     return NULL;
   }
   header->ledger = ledger;
-  header->size = size;
-  valk__mark_charged(header + 1, size, zero);
+  header->size = size | flags;
+  valk__mark_charged(header + 1, size, want == ZEROS);
   return header + 1;
 }
 
 void *valk_ledger_malloc(valk_ledger_t *ledger, size_t size) {
-  return allocate(ledger, size, false);
+  return allocate(ledger, size, HEAP);
+}
+
+void *valk_ledger_malloc_few_pages(valk_ledger_t *ledger, size_t size) {
+  return allocate(ledger, size, FEW_PAGES);
 }
 
 void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size) {
@@ -131,21 +170,35 @@ void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size) {
     errno = ENOMEM;
     return NULL;
   }
-  return allocate(ledger, bytes, true);
+  return allocate(ledger, bytes, ZEROS);
+}
+
+/* For a block of block.h that outgrows it. */
+static void *move(header_t *header, size_t size) {
+  valk_ledger_t *ledger = header->ledger;
+  void *moved = allocate(ledger, size, HEAP);
+  if (moved == NULL)
+    return NULL;
+  size_t old_size = size_of(header);
+  memcpy(moved, header + 1, size < old_size ? size : old_size);
+  valk_ledger_free(header + 1);
+  return moved;
 }
 
 void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size) {
   if (block == NULL) {
-    return allocate(ledger, size, false);
+    return allocate(ledger, size, HEAP);
   }
   if (size == 0) {
     valk_ledger_free(block);
     return NULL;
   }
   header_t *header = (header_t *) block - 1;
+  if ((header->size & PAGES) != 0)
+    return move(header, size);
   size_t old_size = header->size;
   ledger = header->ledger;
-  if (size > SIZE_MAX - sizeof *header) {
+  if (size > SIZE_MAX - sizeof *header || (size & (RETIRED | PAGES)) != 0) {
     errno = ENOMEM;
     return NULL;
   }
@@ -178,15 +231,11 @@ void valk_ledger_free(void *block) {
   }
   header_t *header = (header_t *) block - 1;
   valk_ledger_t *ledger = header->ledger;
-  size_t total = sizeof *header + header->size;
+  size_t total = sizeof *header + size_of(header);
   valk__mark_charged_free(block);
-  free(header);
+  free_memory(header);
   valk_ledger_credit(ledger, total);
 }
-
-/* A retired block's header has this bit in its size and the next one of the list for its ledger,
- * which it is no longer charged to. */
-#define RETIRED ((size_t) 1 << (sizeof(size_t) * 8 - 1))
 
 void valk_ledger_retire(void *block, void **list) {
   if (block == NULL)
@@ -194,7 +243,7 @@ void valk_ledger_retire(void *block, void **list) {
   header_t *header = (header_t *) block - 1;
   if ((header->size & RETIRED) != 0)
     return;
-  valk_ledger_credit(header->ledger, sizeof *header + header->size);
+  valk_ledger_credit(header->ledger, sizeof *header + size_of(header));
   header->size |= RETIRED;
   header->ledger = *list;
   *list = block;
@@ -206,7 +255,7 @@ void valk_ledger_free_retired(void **list) {
     header_t *header = (header_t *) block - 1;
     *list = header->ledger;
     valk__mark_charged_free(block);
-    free(header);
+    free_memory(header);
   }
 }
 

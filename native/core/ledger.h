@@ -33,6 +33,9 @@ void valk_ledger_close(valk_ledger_t *ledger);
 /* |ledger| may be NULL: the block is then charged to nobody. Results as malloc, calloc, realloc and
  * free (16-aligned); realloc to 0 bytes frees the block and returns NULL. */
 void *valk_ledger_malloc(valk_ledger_t *ledger, size_t size);
+/* As malloc, for a buffer of which little is touched as a rule: where it is a block of block.h (see
+ * there), none of its pages is resident yet. */
+void *valk_ledger_malloc_few_pages(valk_ledger_t *ledger, size_t size);
 void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size);
 /* A block keeps its first owner; |ledger| counts only when |block| is NULL. */
 void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size);

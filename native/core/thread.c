@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "block.h"
 #include "fault.h"
 #include "internal.h"
 
@@ -300,6 +301,7 @@ static void run(void *argument) {
   snprintf(name, sizeof(name), "valk-io-%u", thread->index);
   prctl(PR_SET_NAME, name);
   uv_run(&thread->loop, UV_RUN_DEFAULT);
+  valk__block_thread_end();
 }
 
 static void close_loop(valk_thread_t *thread) {
