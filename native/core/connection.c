@@ -1,5 +1,5 @@
-/* A connection: one socket with its buffers, TLS and HTTP/2; reading, writing, back-pressure,
- * timeouts, the end.
+/* A connection: one socket with its buffers, TLS and HTTP/2; reading, back-pressure, timeouts, the
+ * end. connection_write.c has its writing.
  *
  * Reading lends a TCP buffer for as long as one recv is being worked off; an idle connection holds
  * none. Writing holds one from the first byte to encrypt until the socket has taken the last. */
@@ -12,12 +12,9 @@
 #include "fault.h"
 #include "internal.h"
 
-#define LEVEL_WRITE 0
-#define LEVEL_READ 1
 #define READS_A_TURN 4
 
 static void on_poll(uv_poll_t *poll, int status, int events);
-static void receive(valk_connection_t *connection);
 
 static valk_counters_t *counters(valk_connection_t *connection) {
   return &connection->thread->counters;
@@ -48,7 +45,7 @@ static void update_poll(valk_connection_t *connection) {
 
 /* ---- phases: at most one deadline of the connection's own runs ---- */
 
-static void set_phase(valk_connection_t *connection, int kind) {
+void valk__connection_set_phase(valk_connection_t *connection, int kind) {
   if (kind == connection->phase_kind)
     return;
   connection->phase_kind = kind;
@@ -63,13 +60,13 @@ static void update_phase(valk_connection_t *connection) {
   if (connection->closing || connection->lingering)
     return;
   if (connection->h2 == NULL || !valk_h2_settled(connection->h2)) {
-    set_phase(connection, VALK_DEADLINE_HANDSHAKE);
+    valk__connection_set_phase(connection, VALK_DEADLINE_HANDSHAKE);
   } else if (valk_h2_in_header_block(connection->h2)) {
-    set_phase(connection, VALK_DEADLINE_HEADERS);
+    valk__connection_set_phase(connection, VALK_DEADLINE_HEADERS);
   } else if (connection->streams == 0) {
-    set_phase(connection, VALK_DEADLINE_IDLE);
+    valk__connection_set_phase(connection, VALK_DEADLINE_IDLE);
   } else {
-    set_phase(connection, -1);
+    valk__connection_set_phase(connection, -1);
   }
 }
 
@@ -104,7 +101,7 @@ static void on_closed(uv_handle_t *handle) {
   valk__connection_place_free(thread, server, slot, health);
 }
 
-static void put_buffer(valk_connection_t *connection, uint8_t **buffer) {
+void valk__connection_put_buffer(valk_connection_t *connection, uint8_t **buffer) {
   if (*buffer == NULL)
     return;
   valk_slab_put(&connection->thread->system->buffers, *buffer);
@@ -145,16 +142,14 @@ void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause
   valk__list_remove(&connection->write_wait);
   valk__list_remove(&connection->turns[0]);
   valk__list_remove(&connection->turns[1]);
-  put_buffer(connection, &connection->in);
-  put_buffer(connection, &connection->out);
+  valk__connection_put_buffer(connection, &connection->in);
+  valk__connection_put_buffer(connection, &connection->out);
   uv_poll_stop(&connection->poll);
   uv_close((uv_handle_t *) &connection->poll, on_closed);
   close(connection->fd);
 }
 
-/* Leaves TLS and HTTP/2; a close asked for inside happens now. True when the connection is closing.
- */
-static bool leave(valk_connection_t *connection) {
+bool valk__connection_leave(valk_connection_t *connection) {
   if (--connection->depth == 0 && connection->close_now && !connection->closing) {
     valk__connection_close(connection, connection->cause);
   }
@@ -180,214 +175,6 @@ void valk__connection_stream_ended(valk_connection_t *connection) {
   connection->streams--;
   if (connection->depth == 0)
     update_phase(connection);
-}
-
-/* ---- writing ---- */
-
-/* A TCP buffer to write into; false: the connection waits for one. */
-static bool need_out(valk_connection_t *connection) {
-  if (connection->out != NULL)
-    return true;
-  valk_thread_t *thread = connection->thread;
-  if (valk__listed(&connection->write_wait))
-    return false;
-  if (valk__list_empty(&thread->buffer_writers)) {
-    connection->out = valk_slab_get(&thread->system->buffers, thread->index, LEVEL_WRITE);
-    connection->out_length = connection->out_sent = 0;
-    if (connection->out != NULL)
-      return true;
-  }
-  valk__list_append(&thread->buffer_writers, &connection->write_wait);
-  return false;
-}
-
-/* Sends what is in the buffer. False when the socket takes no more now, or the connection is
- * closing. */
-static bool send_out(valk_connection_t *connection) {
-  while (connection->out_sent < connection->out_length) {
-    size_t length = connection->out_length - connection->out_sent;
-    if (valk__fault(VALK_FAULT_SHORT))
-      length = 1;
-    ssize_t sent =
-        valk__fault(VALK_FAULT_SEND)
-            ? -1
-            : send(connection->fd, connection->out + connection->out_sent, length, MSG_NOSIGNAL);
-    if (sent >= 0) {
-      connection->out_sent += (uint32_t) sent;
-      valk__count_add(&counters(connection)->bytes_out, (uint64_t) sent);
-      if (valk__listed(&connection->writing.link)) {
-        valk__deadline_start(connection->thread, VALK_DEADLINE_WRITE, &connection->writing);
-      }
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) {
-      if (!valk__listed(&connection->writing.link)) {
-        valk__deadline_start(connection->thread, VALK_DEADLINE_WRITE, &connection->writing);
-      }
-      return false;
-    } else if (errno != EINTR) {
-      valk__connection_close(connection, &counters(connection)->closed.peer);
-      return false;
-    }
-  }
-  valk__deadline_stop(&connection->writing);
-  connection->out_length = connection->out_sent = 0;
-  return true;
-}
-
-static void feed_h2(valk_connection_t *connection, size_t length);
-
-/* Keeps frames that TLS could not take: nghttp2 gives them out only once. */
-static bool hold(valk_connection_t *connection, const uint8_t *frames, size_t length) {
-  connection->held = valk_ledger_malloc(connection->ledger, length);
-  if (connection->held == NULL)
-    return false;
-  memcpy(connection->held, frames, length);
-  connection->held_length = (uint32_t) length;
-  return true;
-}
-
-/* Encrypts frames into the buffer until it is full or none are left. False when the connection is
- * closing. */
-static bool fill_out(valk_connection_t *connection, bool *more) {
-  valk_thread_t *thread = connection->thread;
-  valk_tls_output_t output = {connection->out, VALK_TCP_BUFFER_SIZE, connection->out_length};
-  valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
-  connection->depth++;
-  *more = false;
-  valk_counter_t *fatal = NULL;
-  while (fatal == NULL && !connection->held_for_input) {
-    if (output.capacity - output.length < VALK_TLS_RECORD_MAX) {
-      *more = true;
-      break;
-    }
-    if (valk_tls_pending_output(connection->tls)) {
-      valk_tls_input_t none = {NULL, 0, 0};
-      size_t length = 0;
-      valk_tls_result_t result = valk_tls_read(connection->tls, &none, &output, thread->plain,
-                                               sizeof(thread->plain), &length);
-      if (length > 0 && connection->h2 != NULL)
-        feed_h2(connection, length);
-      if (result == VALK_TLS_FAILED)
-        fatal = &counters(connection)->closed.tls;
-      if (valk_tls_pending_output(connection->tls))
-        break;
-      continue;
-    }
-    if (connection->h2 == NULL)
-      break;
-    const uint8_t *frames = connection->held != NULL ? connection->held : thread->frames;
-    ssize_t length = connection->held != NULL
-                         ? (ssize_t) connection->held_length
-                         : valk_h2_send(connection->h2, thread->frames, sizeof(thread->frames));
-    if (length == 0)
-      break;
-    if (length < 0) {
-      fatal = &counters(connection)->closed.memory;
-      break;
-    }
-    valk_tls_result_t result = valk_tls_write(connection->tls, frames, (size_t) length, &output);
-    if (result == VALK_TLS_OK) {
-      valk_ledger_free(connection->held);
-      connection->held = NULL;
-    } else if (result == VALK_TLS_FAILED || result == VALK_TLS_CLOSED) {
-      fatal = &counters(connection)->closed.tls;
-    } else {
-      if (connection->held == NULL && !hold(connection, frames, (size_t) length))
-        fatal = &counters(connection)->closed.memory;
-      connection->held_for_input = result == VALK_TLS_WANT_INPUT;
-      *more = result == VALK_TLS_WANT_OUTPUT;
-      break;
-    }
-  }
-  connection->out_length = (uint32_t) output.length;
-  valk__connection_count_malformed(connection);
-  valk_ledger_enter(previous);
-  if (fatal != NULL)
-    valk__connection_close(connection, fatal);
-  return !leave(connection);
-}
-
-static bool wants_write(valk_connection_t *connection) {
-  if (connection->held_for_input)
-    return connection->tls != NULL && valk_tls_pending_output(connection->tls);
-  return connection->held != NULL ||
-         (connection->tls != NULL && valk_tls_pending_output(connection->tls)) ||
-         (connection->h2 != NULL && valk_h2_wants_write(connection->h2));
-}
-
-/* close_notify and FIN, once everything else has been sent. */
-static void say_goodbye(valk_connection_t *connection) {
-  if (!connection->notified) {
-    if (!need_out(connection))
-      return;
-    connection->notified = true;
-    valk_tls_output_t output = {connection->out, VALK_TCP_BUFFER_SIZE, connection->out_length};
-    valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
-    (void) valk_tls_shutdown(connection->tls, &output);
-    valk_ledger_enter(previous);
-    connection->out_length = (uint32_t) output.length;
-    if (!send_out(connection))
-      return;
-    put_buffer(connection, &connection->out);
-  }
-  if (!connection->shut && connection->out == NULL) {
-    connection->shut = true;
-    shutdown(connection->fd, SHUT_WR);
-    connection->lingering = true;
-    set_phase(connection, VALK_DEADLINE_LINGER);
-  }
-}
-
-void valk__connection_flush(valk_connection_t *connection) {
-  if (connection->closing || connection->lingering)
-    return;
-  for (unsigned buffers = 0;; buffers++) {
-    if (connection->out != NULL && connection->out_sent < connection->out_length &&
-        !send_out(connection))
-      break;
-    if (connection->closing)
-      return;
-    if (!wants_write(connection)) {
-      put_buffer(connection, &connection->out);
-      break;
-    }
-    if (buffers == VALK_OUT_TURN) {
-      valk__connection_dirty(connection);
-      connection->thread->again = true;
-      break;
-    }
-    if (!need_out(connection))
-      break;
-    bool more = false;
-    if (!fill_out(connection, &more))
-      return;
-    if (connection->out_length == 0 && !more) {
-      put_buffer(connection, &connection->out);
-      break;
-    }
-  }
-  if (connection->closing)
-    return;
-  if (!valk__list_empty(&connection->wanting))
-    valk__connection_serve_wanting(connection);
-  bool flushed = connection->out == NULL && connection->held == NULL && !wants_write(connection);
-  if (flushed && connection->h2 != NULL && !valk_h2_alive(connection->h2))
-    connection->finishing = true;
-  if (flushed && connection->finishing) {
-    if (connection->cause == NULL)
-      connection->cause = &counters(connection)->closed.peer;
-    say_goodbye(connection);
-    if (connection->closing)
-      return;
-  }
-  /* Room again: TLS may go on with what it could not take. */
-  if (connection->in != NULL &&
-      (connection->out == NULL || connection->out_sent == connection->out_length)) {
-    receive(connection);
-    if (connection->closing)
-      return;
-  }
-  update_poll(connection);
-  update_phase(connection);
 }
 
 /* ---- reading ---- */
@@ -421,7 +208,7 @@ static bool begin_h2(valk_connection_t *connection) {
   return true;
 }
 
-static void feed_h2(valk_connection_t *connection, size_t length) {
+void valk__connection_feed_h2(valk_connection_t *connection, size_t length) {
   valk_thread_t *thread = connection->thread;
   switch (valk_h2_receive(connection->h2, thread->plain, length, valk__now_ms(thread))) {
   case VALK_H2_OK:
@@ -474,17 +261,17 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
         break;
       }
       if (length > 0)
-        feed_h2(connection, length);
+        valk__connection_feed_h2(connection, length);
       if (result == VALK_TLS_WANT_INPUT)
         going = false;
       break;
     case VALK_TLS_WANT_OUTPUT:
       if (connection->out != NULL && connection->out_length > 0) {
-        if (send_out(connection))
+        if (valk__connection_send_out(connection))
           break;
         taken = STALLED;
         going = false;
-      } else if (!need_out(connection)) {
+      } else if (!valk__connection_need_out(connection)) {
         taken = STALLED;
         going = false;
       }
@@ -502,7 +289,7 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
     }
   }
   valk_ledger_enter(previous);
-  if (leave(connection))
+  if (valk__connection_leave(connection))
     return ENDED;
   if (connection->h2 != NULL && valk_h2_wants_write(connection->h2))
     valk__connection_dirty(connection);
@@ -533,7 +320,7 @@ static void receive(valk_connection_t *connection) {
     connection->in_used = (uint32_t) input.used;
     if (taken == STALLED)
       return;
-    put_buffer(connection, &connection->in);
+    valk__connection_put_buffer(connection, &connection->in);
     if (taken == ENDED)
       return;
   }
@@ -541,7 +328,7 @@ static void receive(valk_connection_t *connection) {
     return;
   uint8_t *buffer = NULL;
   if (valk__list_empty(&thread->buffer_readers)) {
-    buffer = valk_slab_get(&system->buffers, thread->index, LEVEL_READ);
+    buffer = valk_slab_get(&system->buffers, thread->index, VALK_LEVEL_READ);
   }
   if (buffer == NULL) {
     valk__list_append(&thread->buffer_readers, &connection->read_wait);
@@ -606,12 +393,28 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   update_phase(connection);
 }
 
+void valk__connection_flush(valk_connection_t *connection) {
+  if (connection->closing || connection->lingering)
+    return;
+  if (!valk__connection_write(connection))
+    return;
+  /* Room again: TLS may go on with what it could not take. */
+  if (connection->in != NULL &&
+      (connection->out == NULL || connection->out_sent == connection->out_length)) {
+    receive(connection);
+    if (connection->closing)
+      return;
+  }
+  update_poll(connection);
+  update_phase(connection);
+}
+
 void valk__connections_serve_buffers(valk_thread_t *thread) {
   valk_slab_t *buffers = &thread->system->buffers;
   while (!valk__list_empty(&thread->buffer_writers)) {
     valk_connection_t *connection =
         VALK_CONTAINER(thread->buffer_writers.next, valk_connection_t, write_wait);
-    uint8_t *buffer = valk_slab_get(buffers, thread->index, LEVEL_WRITE);
+    uint8_t *buffer = valk_slab_get(buffers, thread->index, VALK_LEVEL_WRITE);
     if (buffer == NULL)
       return;
     valk__list_remove(&connection->write_wait);
@@ -619,13 +422,13 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
     connection->out_length = connection->out_sent = 0;
     valk__connection_flush(connection);
   }
-  valk_slab_settle(buffers, thread->index, LEVEL_WRITE);
+  valk_slab_settle(buffers, thread->index, VALK_LEVEL_WRITE);
   while (!valk__list_empty(&thread->buffer_readers)) {
     valk_connection_t *connection =
         VALK_CONTAINER(thread->buffer_readers.next, valk_connection_t, read_wait);
-    uint8_t *buffer = valk_slab_try(buffers, thread->index, LEVEL_READ);
+    uint8_t *buffer = valk_slab_try(buffers, thread->index, VALK_LEVEL_READ);
     if (buffer == NULL) {
-      buffer = valk_slab_get(buffers, thread->index, LEVEL_READ);
+      buffer = valk_slab_get(buffers, thread->index, VALK_LEVEL_READ);
       if (buffer == NULL)
         return;
     }
@@ -641,7 +444,7 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
     if (!connection->closing)
       update_poll(connection);
   }
-  valk_slab_settle(buffers, thread->index, LEVEL_READ);
+  valk_slab_settle(buffers, thread->index, VALK_LEVEL_READ);
 }
 
 /* ---- beginning ---- */

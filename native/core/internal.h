@@ -42,6 +42,10 @@
 /* The most one streamed upload gets of its connection's memory. */
 #define VALK_WINDOW_STREAMED (256u << 10)
 
+/* Who takes TCP buffers: writing goes first, and keeps a reserve. */
+#define VALK_LEVEL_WRITE 0
+#define VALK_LEVEL_READ 1
+
 /* ---- deadlines: a list a kind, all of one duration, oldest first, so that starting, stopping and
  * finding are O(1) ---- */
 
@@ -430,6 +434,25 @@ void valk__connection_dirty(valk_connection_t *connection);
 void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause);
 /* Nothing more is to be read: flush, close_notify, FIN, linger. */
 void valk__connection_finish(valk_connection_t *connection, valk_counter_t *cause);
+/* Leaves TLS and HTTP/2; a close asked for inside happens now. True when the connection is closing.
+ */
+bool valk__connection_leave(valk_connection_t *connection);
+/* Gives |length| bytes of the thread's |plain| to HTTP/2. */
+void valk__connection_feed_h2(valk_connection_t *connection, size_t length);
+/* |kind|: the one deadline of the connection's own that runs, -1 for none. */
+void valk__connection_set_phase(valk_connection_t *connection, int kind);
+void valk__connection_put_buffer(valk_connection_t *connection, uint8_t **buffer);
+
+/* ---- connection_write.c ---- */
+
+/* Writes what there is to say, and says goodbye when nothing more is to come. False when the
+ * connection is closing. */
+bool valk__connection_write(valk_connection_t *connection);
+/* A TCP buffer to write into; false: the connection waits for one. */
+bool valk__connection_need_out(valk_connection_t *connection);
+/* Sends what is in the buffer. False when the socket takes no more now, or the connection is
+ * closing. */
+bool valk__connection_send_out(valk_connection_t *connection);
 
 /* ---- drain.c ---- */
 
