@@ -328,3 +328,24 @@ test('docs/configuration.md: the options of listen(), the errors and the warning
     t.throws(() => api.resolveConfig(config), { code: 'ERR_VALK_AIO_CONFIG', message: messages[index] });
   }
 });
+
+/** What the table of modules names: `folder/name` each, a name may end with `*`. A row's first name has its folder. */
+function modules(): string[] {
+  return rows(part(read('docs/architecture.md'), '## Parts')).flatMap((cells) => {
+    const names = [...cells.join(' ').matchAll(/`([\w./*-]+)`/g)].map(([, name = '']) => name.replace(/\.[ch]$/, ''));
+    const folder = /^(lib|binding)\//.exec(names[0] ?? '')?.[1];
+    const place = folder === undefined ? 'native/core/' : folder === 'lib' ? 'lib/' : 'native/binding/';
+    return names.map((name) => place + name.replace(/^(lib|binding)\//, ''));
+  });
+}
+
+test('docs/architecture.md: every file of the engine, the binding and lib is in the table of modules', (t) => {
+  const named = modules();
+  const isNamed = (file: string): boolean =>
+    named.some((name) => name === file || (name.endsWith('*') && file.startsWith(name.slice(0, -1))));
+  for (const folder of ['native/core/', 'native/binding/', 'lib/']) {
+    const files = readdirSync(join(PACKAGE, folder)).filter((name) => /\.(c|cc|h|ts)$/.test(name));
+    t.true(files.length > 5, folder);
+    for (const file of files) t.true(isNamed(folder + file.replace(/\.\w+$/, '')), folder + file);
+  }
+});
