@@ -1,11 +1,20 @@
-// Does what is missing before a start or a test: `node scripts/prepare.mjs [start | test]`. System packages, npm's
-// packages, the addon, the compiled TypeScript; well under a second when all is there.
+// Does what is missing before another script: `node scripts/prepare.mjs [purpose]`. System packages, npm's packages, the
+// addon, the compiled TypeScript; well under a second when all is there.
 import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build, isStale } from './build.mjs';
 import { setup } from './setup.mjs';
 import { readLog, root, run } from './support.mjs';
+
+/** For each purpose the system packages that it needs (a level of setup.mjs), and whether everything is built. */
+const purposes = {
+  start: { level: 'build', isBuilt: true },
+  test: { level: 'test', isBuilt: true },
+  build: { level: 'build', isBuilt: false },
+  tools: { level: 'test', isBuilt: false },
+  modules: { level: null, isBuilt: false },
+};
 
 /** True if node_modules holds just what the lock file says. */
 export function areDependenciesInstalled(folder = root) {
@@ -33,11 +42,14 @@ export async function installDependencies(folder = root, log = 'npm-ci') {
 }
 
 export async function prepare(purpose) {
-  await setup(purpose === 'start' ? 'build' : 'test');
+  const { level, isBuilt } = purposes[purpose] ?? {};
+  if (level === undefined) throw new Error(`no purpose is called ${purpose}: ${Object.keys(purposes).join(', ')}`);
+  if (level !== null) await setup(level);
   if (!areDependenciesInstalled()) {
     console.log('prepare: installing packages');
     await installDependencies();
   }
+  if (!isBuilt) return;
   for (const [name, what] of [
     ['native', 'the addon'],
     ['ts', 'the TypeScript'],

@@ -12,7 +12,7 @@ import { ServerProcess } from './helpers/server-process.js';
 const MIB = 1 << 20;
 const GIB = 1 << 30;
 /** V8 lets more of read bodies lie before it collects them since Node.js 22. */
-const MOST_GROWTH = (Number.parseInt(process.versions.node) < 22 ? 64 : 128) * MIB;
+const MOST_GROWTH = (Number.parseInt(process.versions.node, 10) < 22 ? 64 : 128) * MIB;
 
 async function download(session: ClientHttp2Session, size: number): Promise<string> {
   const stream = session.request({ ':path': `/flow?size=${size}` });
