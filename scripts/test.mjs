@@ -94,7 +94,15 @@ async function instructions() {
 }
 
 // The whole of them takes minutes; these are quick under valgrind, and go through every pool and queue.
-const shortMemcheck = ['test_slab', 'test_arena', 'test_gate', 'test_bridge', 'stress_bridge', 'stress_engine'];
+const shortMemcheck = [
+  'test_slab',
+  'test_arena',
+  'test_gate',
+  'test_bridge',
+  'test_bridge_stream',
+  'stress_bridge',
+  'stress_engine',
+];
 
 // Pools and their gates, which rest on locks alone.
 const locking = ['test_gate', 'stress_pools'];

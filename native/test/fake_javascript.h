@@ -1,6 +1,7 @@
 /*
  * JavaScript's side of the bridge in C: the rings' memory, the claim, the buffer of answers. What
- * lib/dispatch.ts does with Atomics and typed arrays this does with atomics and pointers.
+ * lib/server-dispatch.ts and lib/exchange-engine.ts do with Atomics and typed arrays this does with
+ * atomics and pointers.
  */
 #ifndef VALK_TEST_FAKE_JAVASCRIPT_H
 #define VALK_TEST_FAKE_JAVASCRIPT_H
