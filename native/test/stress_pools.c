@@ -3,7 +3,7 @@
  * give up. What must hold: no bound is passed, everyone who waits is served or gives up, a thread
  * that sleeps is woken, and nothing is in use at the end.
  *
- *   stress_pools [threads [turns a thread [seed]]]
+ * STRESS_THREADS (default 4), STRESS_TURNS a thread (60000) and STRESS_SEED (1) change a run.
  *
  * A thread that sleeps while places are free is a lost wake-up: the program says so and fails. */
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include "../core/arena.h"
 #include "../core/fault.h"
 #include "../core/slab.h"
+#include "test.h"
 
 /* Few places for many objects, so that nearly everyone waits. */
 enum {
@@ -32,14 +33,7 @@ enum {
   SLEEP_LIMIT_S = 60
 };
 
-#define CHECK(condition)                                                                           \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      fprintf(stderr, "%s:%d: expected %s (seed %" PRIu32 ")\n", __FILE__, __LINE__, #condition,   \
-              seed);                                                                               \
-      abort();                                                                                     \
-    }                                                                                              \
-  } while (0)
+#define CHECK(condition) ASSERT_MSG(condition, "expected %s (seed %" PRIu32 ")", #condition, seed)
 
 typedef enum { WRITING, READING, REQUEST, KINDS } kind_t;
 
@@ -67,8 +61,7 @@ typedef struct {
   bool notified;
 } worker_t;
 
-static uint32_t seed = 1;
-static uint32_t worker_count = 4;
+static uint32_t seed, worker_count;
 static worker_t workers[THREADS_MAX];
 static valk_slab_t slab;
 static valk_arena_pool_t pool;
@@ -228,9 +221,8 @@ static void take_notification(worker_t *worker, bool sleeps) {
     if (uv_cond_timedwait(&worker->wake, &worker->lock, (uint64_t) SLEEP_LIMIT_S * 1000000000) !=
             0 &&
         !worker->notified) {
-      fprintf(stderr, "thread %" PRIu32 " was not woken for %d s (seed %" PRIu32 ")\n",
-              worker->index, SLEEP_LIMIT_S, seed);
-      abort();
+      FAIL("thread %" PRIu32 " was not woken for %d s (seed %" PRIu32 ")", worker->index,
+           SLEEP_LIMIT_S, seed);
     }
   }
   bool notified = worker->notified;
@@ -288,7 +280,18 @@ static void check_gate(valk_gate_t *gate, uint32_t bound, bool is_reached) {
          bound, stats.times_full);
 }
 
-static void stress(uint64_t turns, uint32_t overflow, bool lacks_memory) {
+static uint32_t setting(const char *name, uint32_t otherwise) {
+  const char *text = getenv(name);
+  unsigned long value = text != NULL ? strtoul(text, NULL, 10) : 0;
+  return value > 0 ? (uint32_t) value : otherwise;
+}
+
+/* |part|: of the turns that a run has. */
+static void stress(uint32_t part, uint32_t overflow, bool lacks_memory) {
+  seed = setting("STRESS_SEED", 1);
+  worker_count = setting("STRESS_THREADS", 4);
+  CHECK(worker_count <= THREADS_MAX);
+  uint64_t turns = setting("STRESS_TURNS", valk__on_valgrind() ? 1000 : 60000) / part;
   CHECK(valk_slab_init(&slab, ITEM_SIZE, ITEMS, RESERVE, worker_count, on_grant, NULL) == 0);
   CHECK(valk_arena_pool_init(&pool, ARENAS, overflow, ARENA_SIZE, worker_count, on_grant, NULL) ==
         0);
@@ -332,23 +335,18 @@ static void stress(uint64_t turns, uint32_t overflow, bool lacks_memory) {
   valk_arena_pool_deinit(&pool);
 }
 
-static uint32_t read_argument(int argc, char **argv, int at, uint32_t otherwise) {
-  unsigned long value = argc > at ? strtoul(argv[at], NULL, 10) : 0;
-  return value > 0 ? (uint32_t) value : otherwise;
+TEST(no_bound_is_passed) {
+  stress(1, 0, false);
 }
 
-int main(int argc, char **argv) {
-  worker_count = read_argument(argc, argv, 1, 4);
-  uint32_t turns = read_argument(argc, argv, 2, valk__on_valgrind() ? 1000 : 60000);
-  seed = read_argument(argc, argv, 3, 1);
-  CHECK(worker_count <= THREADS_MAX);
-  stress(turns, 0, false);
-  stress(turns, OVERFLOW, false);
-#if defined(VALK_FAULTS) && VALK_FAULTS
-  /* Two reservations, the arenas and the slab's first chunk are all that there is memory for: who
-   * waits for more is served by what comes back. */
-  valk__fault_arm(VALK_FAULT_COMMIT, 2 + ARENAS + 1 + 1, true, 0);
-  stress(turns / 2, 0, true);
-#endif
-  return 0;
+TEST(the_pool_of_arenas_overflows) {
+  stress(1, OVERFLOW, false);
 }
+
+#if defined(VALK_FAULTS) && VALK_FAULTS
+TEST(without_memory_who_waits_is_served_by_what_comes_back) {
+  /* Two reservations, the arenas and the slab's first chunk are all that there is memory for. */
+  valk__fault_arm(VALK_FAULT_COMMIT, 2 + ARENAS + 1 + 1, true, 0);
+  stress(2, 0, true);
+}
+#endif
