@@ -62,7 +62,7 @@ test('a handshake that is pending makes room for a connection that waits', async
 });
 
 test('an idle connection is asked to leave for one that waits, one that works is not', async (t) => {
-  const server = await ServerProcess.start(t, { maxConnections: 2, idleTimeoutMs: 3000 });
+  const server = await ServerProcess.start(t, { maxConnections: 2, idleTimeoutMs: 6000 });
   const working = await open(t, server.url);
   const idle = await open(t, server.url);
   const left = once(idle, 'goaway');
@@ -74,8 +74,8 @@ test('an idle connection is asked to leave for one that waits, one that works is
   const { closed } = (await server.stats()).connection;
   t.is(closed.evicted, 1);
   t.is(closed.idleTimeout, 0);
-  // Twice the idle timeout, with an open stream.
-  await sleep(3500);
+  // Longer than the idle timeout, with an open stream.
+  await sleep(6500);
   t.false(working.closed);
   await server.release();
   t.is((await held).status, 200);

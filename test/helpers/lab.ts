@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import type { AioRequest, AioResponse } from 'valk-aio';
 
@@ -33,7 +34,8 @@ export function sha256(bytes: Uint8Array): string {
  *
  * - `/hold`: answers when `release` is called
  * - `/late?ms=`: answers after a while
- * - `/busy?ms=`: keeps JavaScript busy for a while; `/block?ms=` does it without using the processor
+ * - `/busy?ms=`: keeps JavaScript busy for a while
+ * - `/block?while=`: blocks JavaScript while a file is there, into which it writes as it begins; a minute at most
  * - `/big?size=`: a body given whole; `/big?size=&as=response|blob|string` the same in other ways
  * - `/pieces?size=&piece=`: a body streamed in pieces
  * - `/flow?size=`: a body streamed from one block of memory, which `flowHash` knows the hash of
@@ -95,7 +97,7 @@ export class Lab {
         for (const end = performance.now() + number('ms', 1); performance.now() < end; );
         return { body: 'busy\n' };
       case '/block':
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, number('ms', 1000));
+        block(query.get('while') as string);
         return { body: 'blocked\n' };
       case '/big':
         return whole(pattern(number('size', 1)), query.get('as'));
@@ -143,6 +145,14 @@ export function flowHash(size: number): string {
   const hash = createHash('sha256');
   for (const piece of flow(size)) hash.update(piece);
   return hash.digest('hex');
+}
+
+function block(file: string): void {
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  writeFileSync(file, 'blocked');
+  for (const end = performance.now() + 60_000; existsSync(file) && performance.now() < end; ) {
+    Atomics.wait(never, 0, 0, 5);
+  }
 }
 
 async function* ticks(): AsyncGenerator<string> {

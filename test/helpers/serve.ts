@@ -13,7 +13,7 @@ export interface Served {
   readonly errors: { readonly error: unknown; readonly url: string }[];
 }
 
-/** Serves |handler| until the end of the test. */
+/** Serves |handler| until the end of the test. Unless |config| says otherwise a request may wait for long. */
 export async function serve(
   t: ExecutionContext,
   handler: Handler,
@@ -21,7 +21,7 @@ export async function serve(
   config: AioConfig = {},
 ): Promise<Served> {
   const errors: { error: unknown; url: string }[] = [];
-  const aio = start(config);
+  const aio = start({ queueTimeoutMs: 60_000, ...config });
   t.teardown(() => aio.stop({ timeoutMs: 0 }));
   const onError = (error: unknown, { url }: Request): void => void errors.push({ error, url });
   const server = await aio.listen({ key, cert, onError, ...options }, handler);

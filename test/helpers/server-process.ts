@@ -1,10 +1,14 @@
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { ClientHttp2Session } from 'node:http2';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import type { AioConfig, AioStats, ListenOptions, MemoryPlan } from 'valk-aio';
 import { cert, key } from './certificate.js';
-import { until } from './client.js';
+import { ask, type Outcome, until } from './client.js';
 import type { LabLog } from './lab.js';
 
 /** What can be asked of the process. */
@@ -58,7 +62,8 @@ export class ServerProcess {
   }
 
   /**
-   * Starts one; it is stopped at the end of the test.
+   * Starts one; it is stopped at the end of the test. Unless `config` says otherwise a request may wait for long: how
+   * quickly a busy machine comes to it is not what tests are about.
    *
    * @param limits - `descriptors`: the most that the process may have
    */
@@ -77,7 +82,7 @@ export class ServerProcess {
     }
     const server = new ServerProcess(child);
     t.teardown(() => server.stop());
-    Object.assign(server, await server.ask('start', config, { key, cert, ...options }));
+    Object.assign(server, await server.ask('start', { queueTimeoutMs: 60_000, ...config }, { key, cert, ...options }));
     return server;
   }
 
@@ -116,6 +121,18 @@ export class ServerProcess {
       return settled;
     });
     return result;
+  }
+
+  /** Has a handler block JavaScript until `unblock` is called; resolves when it does. */
+  async block(t: Teardown, session: ClientHttp2Session): Promise<{ answer: Promise<Outcome>; unblock: () => void }> {
+    const folder = mkdtempSync(join(tmpdir(), 'valk-aio-block-'));
+    const unblock = (): void => rmSync(folder, { recursive: true, force: true });
+    t.teardown(unblock);
+    const file = join(folder, 'blocks');
+    writeFileSync(file, '');
+    const answer = ask(session, `/block?while=${encodeURIComponent(file)}`);
+    await until('JavaScript is blocked', () => readFileSync(file, 'utf8') !== '');
+    return { answer, unblock };
   }
 
   get pid(): number {
