@@ -341,7 +341,7 @@ static int make_ssl_context(valk_tls_context_t *context, const valk_tls_options_
     return explain(sentence, "the TLS context cannot be made: %s", reason);
   }
   char why[256] = "";
-  int status = valk__tls_verify_clients(ssl_context, options, why, sizeof why);
+  int status = valk__tls_verify_clients(context, ssl_context, options, why, sizeof why);
   if (status != 0) {
     return explain(sentence, "%s", why);
   }
@@ -384,7 +384,9 @@ static bool begin_tickets(valk_tls_context_t *context, valk_tls_context_t *previ
 }
 
 static void free_context(valk_tls_context_t *context) {
+  valk__tls_verify_clients_end(context->ssl_context);
   valk__tls_names_free(context);
+  valk__tls_trust_free(context);
   SSL_CTX_free(context->ssl_context);
   EVP_CIPHER_free(context->ticket_cipher);
   BIO_meth_free(context->bio_method);
@@ -416,6 +418,13 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
     char reason[128];
     snprintf(reason, sizeof reason, "%s", last_reason());
     status = explain(&sentence, "the TLS context cannot be made: %s", reason);
+  }
+  if (status == 0) {
+    char why[256] = "";
+    status = valk__tls_trust_new(context, options, why, sizeof why);
+    if (status != 0) {
+      explain(&sentence, "%s", why);
+    }
   }
   const valk_certificate_t fallback = {NULL, options->key, options->key_length,
                                        options->certificate, options->certificate_length};

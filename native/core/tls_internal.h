@@ -8,6 +8,7 @@
 #include <openssl/bio.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include "tls.h"
 
@@ -33,6 +34,8 @@ struct valk_tls_context {
   SSL_CTX *ssl_context;
   valk__tls_named_t *named; /* sorted by name */
   size_t named_count;
+  X509_STORE *trust;                 /* of clients' certificates: one for all of its SSL_CTX */
+  STACK_OF(X509_NAME) * trust_names; /* what clients are told of it, shared too */
   BIO_METHOD *bio_method;
   EVP_CIPHER *ticket_cipher;
   atomic_uint references;
@@ -47,10 +50,17 @@ BIO_METHOD *valk__tls_bio_method_new(void);
 int valk__tls_refuse_passphrase(char *buffer, int size, int writing, void *asked);
 /* An SSL_CTX's callback: chooses among |named| by the client's server name. */
 int valk__tls_on_servername(SSL *ssl, int *alert, void *data);
-/* Asks for certificates of clients as |options| say, and binds tickets to that. 0, VALK_ETLS or
- * VALK_ENOMEM; the sentence goes to |error|. */
-int valk__tls_verify_clients(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *error,
-                             size_t error_size);
+/* Reads the |ca| of |options|, once for all names. 0, VALK_ETLS or VALK_ENOMEM; the sentence goes
+ * to |error|. What was read before a failure is freed with the context. */
+int valk__tls_trust_new(valk_tls_context_t *context, const valk_tls_options_t *options, char *error,
+                        size_t error_size);
+void valk__tls_trust_free(valk_tls_context_t *context);
+/* Asks for certificates of clients as |options| say, verified by what |context| trusts, and binds
+ * tickets to that. 0 or VALK_ENOMEM; the sentence goes to |error|. */
+int valk__tls_verify_clients(const valk_tls_context_t *context, SSL_CTX *ssl_context,
+                             const valk_tls_options_t *options, char *error, size_t error_size);
+/* To be called before |ssl_context|, which may be NULL, is freed: lets go of what is shared. */
+void valk__tls_verify_clients_end(SSL_CTX *ssl_context);
 /* Fills |named|, which is calloc'ed here by OpenSSL's allocator: each entry's context is to be set
  * up by the caller. False when out of memory. */
 bool valk__tls_names_new(valk_tls_context_t *context, const valk_tls_options_t *options);

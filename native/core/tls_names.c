@@ -33,6 +33,7 @@ bool valk__tls_names_new(valk_tls_context_t *context, const valk_tls_options_t *
 
 void valk__tls_names_free(valk_tls_context_t *context) {
   for (size_t i = 0; i < context->named_count; i++) {
+    valk__tls_verify_clients_end(context->named[i].ssl_context);
     SSL_CTX_free(context->named[i].ssl_context);
     OPENSSL_free(context->named[i].name);
   }

@@ -27,21 +27,31 @@ static int no_memory(char *error, size_t error_size) {
   return VALK_ENOMEM;
 }
 
-/* Trusts each certificate of |ca|, and tells clients their names. */
-static int trust(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *error,
-                 size_t error_size) {
-  if (options->ca_length == 0) {
+static bool add_name(STACK_OF(X509_NAME) * names, const X509 *certificate) {
+  X509_NAME *name = X509_NAME_dup(X509_get_subject_name(certificate));
+  if (name && sk_X509_NAME_push(names, name) > 0) {
+    return true;
+  }
+  X509_NAME_free(name);
+  return false;
+}
+
+int valk__tls_trust_new(valk_tls_context_t *context, const valk_tls_options_t *options, char *error,
+                        size_t error_size) {
+  if (!options->request_certificate || options->ca_length == 0) {
     return 0;
   }
   if (options->ca_length > CA_LENGTH_MAX) {
     snprintf(error, error_size, "ca is longer than 4 MiB");
     return VALK_ETLS;
   }
+  context->trust = X509_STORE_new();
+  context->trust_names = sk_X509_NAME_new_null();
   BIO *bio = BIO_new_mem_buf(options->ca, (int) options->ca_length);
-  if (!bio) {
+  if (!context->trust || !context->trust_names || !bio) {
+    BIO_free(bio);
     return no_memory(error, error_size);
   }
-  X509_STORE *store = SSL_CTX_get_cert_store(ssl_context);
   unsigned count = 0;
   bool failed = false;
   bool asked = false;
@@ -51,8 +61,8 @@ static int trust(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *
     /* Reads its extensions now: at first use they would be read at the cost of a connection, whose
      * lack of memory would be remembered as a fault of the certificate. */
     (void) X509_check_purpose(certificate, -1, 0);
-    failed = !X509_STORE_add_cert(store, certificate) ||
-             !SSL_CTX_add_client_CA(ssl_context, certificate);
+    failed = !X509_STORE_add_cert(context->trust, certificate) ||
+             !add_name(context->trust_names, certificate);
     X509_free(certificate);
   }
   unsigned long code = ERR_peek_last_error();
@@ -73,8 +83,13 @@ static int trust(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *
   return VALK_ETLS;
 }
 
-int valk__tls_verify_clients(SSL_CTX *ssl_context, const valk_tls_options_t *options, char *error,
-                             size_t error_size) {
+void valk__tls_trust_free(valk_tls_context_t *context) {
+  X509_STORE_free(context->trust);
+  sk_X509_NAME_pop_free(context->trust_names, X509_NAME_free);
+}
+
+int valk__tls_verify_clients(const valk_tls_context_t *context, SSL_CTX *ssl_context,
+                             const valk_tls_options_t *options, char *error, size_t error_size) {
   /* A ticket holds what its client proved: it is good only where the same is asked for. */
   unsigned char session_context[SSL_MAX_SID_CTX_LENGTH] = "valk";
   unsigned length = 4;
@@ -94,7 +109,24 @@ int valk__tls_verify_clients(SSL_CTX *ssl_context, const valk_tls_options_t *opt
   if (!SSL_CTX_set_session_id_context(ssl_context, session_context, length)) {
     return no_memory(error, error_size);
   }
-  return options->request_certificate ? trust(ssl_context, options, error, error_size) : 0;
+  if (context->trust) {
+    /* A stack of its own over names that are shared: valk__tls_verify_clients_end takes them out
+     * again, since OpenSSL would free them with it. */
+    STACK_OF(X509_NAME) *names = sk_X509_NAME_dup(context->trust_names);
+    if (!names) {
+      return no_memory(error, error_size);
+    }
+    SSL_CTX_set_client_CA_list(ssl_context, names);
+    SSL_CTX_set1_cert_store(ssl_context, context->trust);
+  }
+  return 0;
+}
+
+void valk__tls_verify_clients_end(SSL_CTX *ssl_context) {
+  STACK_OF(X509_NAME) *names = ssl_context ? SSL_CTX_get_client_CA_list(ssl_context) : NULL;
+  if (names) {
+    sk_X509_NAME_zero(names);
+  }
 }
 
 int valk__tls_waive(SSL *ssl) {

@@ -434,6 +434,13 @@ TEST(tls_13_all_later_allocations_may_fail) {
 TEST(tls_context_each_allocation_may_fail) {
   pem_t pem = make_pem(peer_ec_key(), NULL);
   valk_tls_options_t options = peer_options(pem.key, pem.certificate);
+  valk_certificate_t other = {"other.test", pem.key, strlen(pem.key), pem.certificate,
+                              strlen(pem.certificate)};
+  options.contexts = &other;
+  options.context_count = 1;
+  options.request_certificate = true;
+  options.ca = pem.certificate;
+  options.ca_length = strlen(pem.certificate);
   valk_tls_context_t *context = NULL;
   char error[256];
   ASSERT_OK(valk_tls_context_new(&options, &context, error, sizeof error));

@@ -1,5 +1,7 @@
 /* Certificates by server name, certificates of clients, and contexts that go on with another's
  * tickets. */
+#include <malloc.h>
+
 #include "tls_peer.h"
 
 static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
@@ -149,6 +151,84 @@ TEST(tls_clients_show_certificates) {
   free_pair(&server);
   free_pair(&friend);
   free_pair(&stranger);
+}
+
+/* What a name of |options| takes beside the first one: bytes on malloc's heap. */
+static size_t bytes_a_name(valk_tls_options_t *options, const pair_t *pair) {
+  enum { NAMES = 64 };
+  static char texts[NAMES][32];
+  valk_certificate_t contexts[NAMES];
+  for (int i = 0; i < NAMES; i++) {
+    snprintf(texts[i], sizeof texts[i], "n%d.test", i);
+    contexts[i] = named(texts[i], pair);
+  }
+  options->contexts = contexts;
+  size_t used[2];
+  for (int i = 0; i < 2; i++) {
+    options->context_count = i == 0 ? 1 : NAMES;
+    size_t before = mallinfo2().uordblks;
+    valk_tls_context_t *context = make(options);
+    used[i] = mallinfo2().uordblks - before;
+    valk_tls_context_unref(context);
+  }
+  options->context_count = 0;
+  return (used[1] - used[0]) / (NAMES - 1);
+}
+
+TEST(tls_names_share_what_vouches_for_clients) {
+  enum { AUTHORITIES = 50 };
+  pair_t server = make_pair("server");
+  pair_t authorities[AUTHORITIES];
+  char *ca = malloc(AUTHORITIES * 1024u);
+  size_t length = 0;
+  for (int i = 0; i < AUTHORITIES; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "authority %d", i);
+    authorities[i] = make_pair(name);
+    size_t more = strlen(authorities[i].certificate);
+    ASSERT_LT(more, 1024u);
+    memcpy(ca + length, authorities[i].certificate, more);
+    length += more;
+  }
+  valk_tls_options_t options = peer_options(server.key, server.certificate);
+  size_t without = bytes_a_name(&options, &server);
+  options.request_certificate = options.reject_unauthorized = true;
+  options.ca = ca;
+  options.ca_length = length;
+  size_t with = bytes_a_name(&options, &server);
+  /* A pointer for each, where a certificate takes kilobytes. */
+  if (without > 0) {
+    ASSERT_LT(with, without + AUTHORITIES * 64u);
+  }
+
+  valk_certificate_t contexts[] = {named("b.test", &server), named("*.a.test", &server)};
+  options.contexts = contexts;
+  options.context_count = 2;
+  valk_tls_context_t *context = make(&options);
+  X509_STORE *store = SSL_CTX_get_cert_store(context->ssl_context);
+  for (size_t i = 0; i < context->named_count; i++) {
+    ASSERT(SSL_CTX_get_cert_store(context->named[i].ssl_context) == store);
+  }
+  const char *servernames[] = {"b.test", "x.a.test", "other.test"};
+  for (int i = 0; i < 2; i++) {
+    for (int j = 0; j < 3; j++) {
+      peer_t peer;
+      ASSERT_OK(peer_open(&peer, context,
+                          &(peer_options_t){.version = versions[i], .alpn = PEER_ALPN_H2}));
+      ASSERT(SSL_set_tlsext_host_name(peer.client, servernames[j]));
+      ASSERT(SSL_use_certificate(peer.client, authorities[AUTHORITIES - 1].x509));
+      ASSERT(SSL_use_PrivateKey(peer.client, authorities[AUTHORITIES - 1].evp));
+      ASSERT_TRUE(peer_shake_hands(&peer));
+      ASSERT_NULL(valk_tls_authorization_error(peer.tls));
+      ASSERT_EQ(sk_X509_NAME_num(SSL_get0_peer_CA_list(peer.client)), AUTHORITIES);
+      peer_close(&peer);
+    }
+  }
+  valk_tls_context_unref(context);
+  for (int i = 0; i < AUTHORITIES; i++)
+    free_pair(&authorities[i]);
+  free(ca);
+  free_pair(&server);
 }
 
 static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **session) {
