@@ -2,7 +2,7 @@ import type { AbortCause, ConnectionInfo } from './exchange.js';
 import { EngineExchange, type OpenExchanges, Outbox, type RawBuffer } from './exchange-engine.js';
 import { CONTROL, EVENT, type NativeEngine, type NativeMemory, RECORD } from './native.js';
 import { runHandler, type ServerContext } from './response.js';
-import { tlsInfo } from './server-peer.js';
+import { connectionInfo } from './server-peer.js';
 
 /** How long one turn may call handlers before the rest of the event loop has its turn. */
 const SLICE_MS = 2;
@@ -10,9 +10,13 @@ const SLICE_MS = 2;
 /** The engine's numbers of causes (valk_abort_t). */
 const CAUSES: readonly AbortCause[] = ['closed', 'reset', 'closed', 'timeout', 'stopped', 'limit'];
 
+/**
+ * What is known of the latest connection in a slot. Nobody tells JavaScript that it has ended: a client's certificate,
+ * which may have 32 KiB, is held only as long as a request or a handler holds it, and asked for again after that.
+ */
 interface Peer {
   readonly serial: number;
-  readonly info: ConnectionInfo;
+  readonly info: ConnectionInfo | WeakRef<ConnectionInfo>;
 }
 
 /**
@@ -95,26 +99,18 @@ export class Dispatcher {
     const serial = records[base + RECORD.peer] as number;
     this.#advance(read);
     const outbox = this.#outbox as Outbox;
-    let peer = this.#peers[slot];
-    if (peer === undefined || peer.serial !== serial) {
-      peer = { serial, info: this.#askPeer(index, generation) };
-      this.#peers[slot] = peer;
+    const peer = this.#peers[slot];
+    let info = peer?.serial === serial ? peer.info : undefined;
+    if (info instanceof WeakRef) info = info.deref();
+    if (info === undefined) {
+      const native = this.#engine?.peer(index, generation) ?? undefined;
+      info = connectionInfo(native);
+      this.#peers[slot] = { serial, info: native?.certificate === undefined ? info : new WeakRef(info) };
     }
-    const exchange = new EngineExchange(outbox, this.#open, head, peer.info, index, generation, flags, bodyLength);
+    const exchange = new EngineExchange(outbox, this.#open, head, info, index, generation, flags, bodyLength);
     this.#open[index] = exchange;
     if (server === undefined) exchange.reset(2);
     else runHandler(exchange, server);
-  }
-
-  #askPeer(index: number, generation: number): ConnectionInfo {
-    const peer = this.#engine?.peer(index, generation);
-    return Object.freeze({
-      remoteAddress: peer?.remoteAddress ?? '',
-      remotePort: peer?.remotePort ?? 0,
-      localAddress: peer?.localAddress ?? '',
-      localPort: peer?.localPort ?? 0,
-      tls: tlsInfo(peer ?? undefined),
-    });
   }
 
   #takeEvents(): void {

@@ -3,8 +3,19 @@ import type { ConnectionInfo } from './exchange.js';
 import type { NativePeer } from './native.js';
 import type { PeerCertificate } from './types.js';
 
+/** What is known of a connection. */
+export function connectionInfo(peer: NativePeer | undefined): ConnectionInfo {
+  return Object.freeze({
+    remoteAddress: peer?.remoteAddress ?? '',
+    remotePort: peer?.remotePort ?? 0,
+    localAddress: peer?.localAddress ?? '',
+    localPort: peer?.localPort ?? 0,
+    tls: tlsInfo(peer),
+  });
+}
+
 /** What is known of a connection's TLS. The client's certificate is read when it is first asked for. */
-export function tlsInfo(peer: NativePeer | undefined): ConnectionInfo['tls'] {
+function tlsInfo(peer: NativePeer | undefined): ConnectionInfo['tls'] {
   const raw = peer?.certificate;
   let certificate: PeerCertificate | undefined;
   return Object.freeze({

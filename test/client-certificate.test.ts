@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { connect, type SecureClientSessionOptions } from 'node:http2';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
 import type { Handler, ListenOptions } from 'valk-aio';
 import { Authority, type Pair } from './helpers/authority.js';
@@ -70,6 +72,31 @@ test('with rejectUnauthorized off the handler decides', async (t) => {
     certificate: { subject: 'CN=unknown' },
   });
   t.deepEqual(await seen(t, url), { authorized: false, authorizationError: 'UNABLE_TO_GET_ISSUER_CERT' });
+});
+
+test('a certificate is forgotten while no request needs it, and found again by the next one', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const collected: string[] = [];
+  const registry = new FinalizationRegistry<string>((path) => collected.push(path));
+  const { url } = await serve(
+    t,
+    (request, connection) => {
+      registry.register(connection, new URL(request.url).pathname);
+      return { body: connection.tls.peerCertificate?.subject ?? 'none' };
+    },
+    { ...strict, rejectUnauthorized: false },
+  );
+  const session = connect(url, { ca: authority.cert, ...known });
+  t.teardown(() => session.destroy());
+  for (const path of ['/one', '/two']) {
+    t.is((await ask(session, path)).body.toString(), 'CN=known');
+    // Its connection goes on: JavaScript could not tell that from one that has ended.
+    await until(`${path} is forgotten`, () => {
+      collect();
+      return collected.includes(path);
+    });
+  }
 });
 
 test('without requestCert nobody is asked', async (t) => {

@@ -160,22 +160,6 @@ static bool block(valk_bridge_t *bridge, unsigned thread, uint32_t length, uint3
   return has_room(bridge, length, place);
 }
 
-static int32_t peer_serial(valk_bridge_t *bridge, const valk_exchange_t *exchange) {
-  if (exchange->slot >= bridge->peer_count) {
-    return 0;
-  }
-  valk_peer_slot_t *slot = &bridge->peers[exchange->slot];
-  if (slot->peer != exchange->peer) {
-    /* Held, so that no other peer can come to lie at the same address meanwhile. */
-    if (slot->peer != NULL) {
-      valk_peer_unref(slot->peer);
-    }
-    slot->peer = valk_peer_ref(exchange->peer);
-    slot->serial = slot->serial == INT32_MAX ? 1 : slot->serial + 1;
-  }
-  return slot->serial;
-}
-
 static int32_t flags_of(const valk_exchange_t *exchange, const valk_head_t *head, bool streams) {
   int32_t flags = streams ? VALK_REQUEST_STREAMS : 0;
   if (streams ? !exchange->body_ended : exchange->body_length > 0) {
@@ -209,7 +193,7 @@ static bool enqueue(valk_bridge_t *bridge, valk_exchange_t *exchange, int32_t fl
     record[VALK_RECORD_SERVER] = (int32_t) (server >> 1);
     record[VALK_RECORD_BODY_LENGTH] = (int32_t) exchange->body_length;
     record[VALK_RECORD_SLOT] = (int32_t) exchange->slot;
-    record[VALK_RECORD_PEER] = peer_serial(bridge, exchange);
+    record[VALK_RECORD_PEER] = (int32_t) exchange->peer->serial;
     __atomic_store_n(&record[VALK_RECORD_STATE], VALK_RECORD_QUEUED, __ATOMIC_RELEASE);
     uint32_t used = bridge->write - (uint32_t) valk__word(bridge, VALK_BRIDGE_READ);
     if (used > bridge->high_water) {
@@ -601,7 +585,6 @@ const valk_consumer_t *valk_bridge_consumer(const valk_bridge_t *bridge) {
 }
 
 static void deinit_tables(valk_bridge_t *bridge) {
-  free(bridge->peers);
   free(bridge->chunks);
   free(bridge->inboxes);
   free(bridge);
@@ -631,7 +614,6 @@ int valk_bridge_new(valk_system_t *system, const valk_bridge_options_t *options,
   bridge->system = system;
   bridge->options = *options;
   bridge->thread_count = config->io_threads;
-  bridge->peer_count = config->max_connections + 1;
   /* Every stream there can be, once more for those whose client has left and whose handler still
    * runs, and a started chunk a thread. The pages of this table are only touched as it fills. */
   uint64_t most = 2 * (uint64_t) config->max_connections * config->max_concurrent_streams +
@@ -639,8 +621,7 @@ int valk_bridge_new(valk_system_t *system, const valk_bridge_options_t *options,
   bridge->chunk_most = (uint32_t) (most / VALK_BRIDGE_CHUNK) + 1 + config->io_threads;
   bridge->inboxes = calloc(bridge->thread_count, sizeof(*bridge->inboxes));
   bridge->chunks = calloc(bridge->chunk_most, sizeof(*bridge->chunks));
-  bridge->peers = calloc(bridge->peer_count, sizeof(*bridge->peers));
-  if (bridge->inboxes == NULL || bridge->chunks == NULL || bridge->peers == NULL) {
+  if (bridge->inboxes == NULL || bridge->chunks == NULL) {
     deinit_tables(bridge);
     return VALK_ENOMEM;
   }
@@ -674,11 +655,6 @@ void valk_bridge_free(valk_bridge_t *bridge) {
       }
     }
     free(exchanges);
-  }
-  for (uint32_t i = 0; i < bridge->peer_count; i++) {
-    if (bridge->peers[i].peer != NULL) {
-      valk_peer_unref(bridge->peers[i].peer);
-    }
   }
   for (unsigned i = 0; i < bridge->thread_count; i++) {
     uv_mutex_destroy(&bridge->inboxes[i].lock);

@@ -1,7 +1,7 @@
 /* What bridge.c (engine to JavaScript) and bridge_out.c (JavaScript to engine) share.
  *
  * Locks, none taken while another is held:
- *   ring_lock    the rings and the table of peers; engine threads
+ *   ring_lock    the rings; engine threads
  *   lock         events, bodies and pins of all exchanges; engine threads and JavaScript
  *   inbox->lock  operations of the exchanges of one engine thread; that thread and JavaScript */
 #ifndef VALK_BRIDGE_INTERNAL_H
@@ -104,11 +104,6 @@ typedef struct {
   bool touched; /* to be woken at the end of this flush */
 } valk_inbox_t;
 
-typedef struct {
-  const valk_peer_t *peer;
-  int32_t serial;
-} valk_peer_slot_t;
-
 struct valk_bridge {
   valk_consumer_t consumer;
   valk_system_t *system;
@@ -123,8 +118,6 @@ struct valk_bridge {
   uv_mutex_t ring_lock;
   uint32_t write;     /* records written, published or not */
   uint32_t text_next; /* where the next head may begin */
-  valk_peer_slot_t *peers;
-  uint32_t peer_count;
   uint32_t high_water;
   uint64_t times_full;
 

@@ -104,6 +104,9 @@ static valk_peer_t *make_peer(valk_connection_t *connection) {
   counted->peer.authorization_error = valk_tls_authorization_error(connection->tls);
   atomic_init(&counted->references, 1);
   valk_peer_t *peer = &counted->peer;
+  do {
+    peer->serial = atomic_fetch_add(&connection->thread->system->peers, 1) + 1;
+  } while (peer->serial == 0);
   struct sockaddr_storage local;
   socklen_t length = sizeof(local);
   memset(&local, 0, sizeof(local));

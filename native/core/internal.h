@@ -218,6 +218,7 @@ struct valk_system {
   _Atomic(const valk_consumer_t *) consumers[VALK_MAX_CONSUMERS];
   atomic_uint_fast64_t overloaded_ms;    /* when the last 503 for overload was given */
   atomic_uint_fast64_t requests_waiting; /* of all threads */
+  atomic_uint peers;                     /* that were made: the next one's serial */
   atomic_uint orphans;                   /* handlers that run without stream and without arena */
 };
 

@@ -85,6 +85,7 @@ typedef struct {
 
 /* The peer of a connection; immutable, counted by valk_peer_ref/unref (any thread). */
 typedef struct {
+  uint32_t serial; /* tells it from the peers that had its slot before; never 0 */
   char remote_address[46];
   char local_address[46];
   uint16_t remote_port;

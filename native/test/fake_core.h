@@ -264,6 +264,8 @@ static inline void fake_system_init(valk_system_t *system, uint32_t queue_capaci
 static inline fake_peer_t *fake_peer(const char *address) {
   fake_peer_t *peer = calloc(1, sizeof(*peer));
   atomic_store(&peer->references, 1);
+  static atomic_uint serials;
+  peer->peer.serial = atomic_fetch_add(&serials, 1) + 1;
   snprintf(peer->peer.remote_address, sizeof(peer->peer.remote_address), "%s", address);
   return peer;
 }

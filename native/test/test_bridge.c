@@ -413,6 +413,9 @@ TEST(a_peer_is_named_anew_for_each_connection_of_a_slot) {
   flush();
   for (int i = 0; i < 3; i++)
     fake_request_deinit(&requests[i]);
+  /* With its last request the bridge has forgotten a peer, and the certificate in it. */
+  ASSERT_EQ(atomic_load(&other->references), 1);
+  ASSERT_EQ(atomic_load(&peer->references), 1);
   valk_peer_unref(&other->peer);
   end();
 }
