@@ -254,8 +254,11 @@ void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
     valk_gate_settle(&listener->server->health_gate, thread->index, 0);
   uv_poll_stop(&listener->poll);
   uv_close((uv_handle_t *) &listener->poll, on_closed);
+  valk_system_t *system = thread->system;
+  uv_mutex_lock(&system->lock); /* a snapshot may be asking for the backlog */
   close(listener->fd);
   listener->fd = -1;
+  uv_mutex_unlock(&system->lock);
 }
 
 /* Connections that wait in the kernel's queue; 0 where it doesn't say. */

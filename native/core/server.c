@@ -329,10 +329,8 @@ void valk_server_unready(valk_system_t *system, valk_server_t *server) {
 static void open_drain(valk_thread_t *thread, valk_mail_t *mail) {
   valk_server_t *server = ((struct valk_server_mail *) mail)->server;
   if (thread->index == 0) {
-    uv_mutex_lock(&server->system->lock); /* a snapshot may be asking for the backlog */
     valk__listener_stop(thread, &server->listener);
     valk__listener_stop(thread, &server->health);
-    uv_mutex_unlock(&server->system->lock);
   }
   thread->draining = true;
   valk__connections_drain(thread, server);

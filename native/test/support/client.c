@@ -130,7 +130,7 @@ bool client_open(client_t *client, uint16_t port, const client_options_t *option
     options = &defaults;
   memset(client, 0, sizeof(*client));
   signal(SIGPIPE, SIG_IGN);
-  client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  client->fd = options->fd > 0 ? options->fd : socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (options->receive_buffer > 0) {
     setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &options->receive_buffer, sizeof(int));
   }
@@ -152,7 +152,8 @@ bool client_open(client_t *client, uint16_t port, const client_options_t *option
     memcpy(wire + 1, alpn, strlen(alpn));
     SSL_set_alpn_protos(client->ssl, wire, (unsigned) strlen(alpn) + 1);
   }
-  if (connect(client->fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
+  if ((options->fd == 0 &&
+       connect(client->fd, (struct sockaddr *) &address, sizeof(address)) != 0) ||
       SSL_connect(client->ssl) != 1) {
     client->ssl_error = ERR_peek_last_error();
     client->failed = true;

@@ -32,6 +32,7 @@ typedef struct {
   uint32_t window;    /* stream window; 0: the protocol's default */
   bool manual_window; /* DATA is not credited until client_credit */
   int receive_buffer; /* SO_RCVBUF; 0: the system's */
+  int fd;             /* a socket that is connected already, taken over; 0: none */
 } client_options_t;
 
 typedef struct {
