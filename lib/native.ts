@@ -176,7 +176,8 @@ export function loadNative(): Native {
     throw new AioError(
       'ERR_VALK_AIO_NATIVE',
       `The native engine could not be loaded on ${platform} ${arch}, Node.js ${version}: ` +
-        'there is no prebuild for it, and none was built (npm run build)',
+        'there is no prebuild for it. In a clone of the repository `npm run build` builds one; for an installed package, ' +
+        '`npm run prebuild && npm pack` there makes a tarball that holds one for this platform',
       { cause: error },
     );
   }

@@ -8,7 +8,8 @@ const MAX_DELAY_MS = 0x7fff_ffff;
 export interface StopOptions {
   /**
    * Milliseconds to go on serving first, while the ready path answers 503: so that a balancer has seen it before
-   * connections are refused.
+   * connections are refused. JavaScript's own timer measures it: where JavaScript is blocked as it ends, the server goes
+   * on serving until it is not.
    * @default 0
    */
   delayMs?: number | undefined;

@@ -30,12 +30,15 @@ export interface Server {
    * still be resumed unless `ca` changed. `contexts` and `ca` stay as they were where they are left out.
    *
    * @throws AioConfigError (a bad option) or AioError (`ERR_VALK_AIO_TLS`: a key or certificate; `ERR_VALK_AIO_STOPPED`:
-   *   the server is closing or closed). Nothing has changed then.
+   *   the server is closing or closed; `ERR_VALK_AIO_MEMORY`: no memory for it). Nothing has changed then.
    */
   setSecureContext(options: SecureContextOptions): void;
   /**
    * Fails readiness and serves on for `delayMs`; then refuses new connections, lets requests in flight finish until
    * `timeoutMs`, then resets them. Calls share one promise; a later one may shorten the times.
+   *
+   * @throws RangeError at once, and not through the promise, where a time is no number of milliseconds; nothing has
+   *   changed then
    */
   close(options?: StopOptions): Promise<void>;
   /** Keeps the process alive while it listens, as it does from the start. */
@@ -87,6 +90,10 @@ export function stopped(): AioError {
   return new AioError('ERR_VALK_AIO_STOPPED', 'The system has been stopped');
 }
 
+/**
+ * A server of the engine's, by the number that both sides know it by. It lives in its host's `servers` from a `listen()`
+ * that succeeded until the engine has said that the server is closed.
+ */
 export class EngineServer implements Server {
   readonly host: string;
   readonly port: number;

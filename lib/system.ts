@@ -27,7 +27,7 @@ export interface Aio {
    * @param options - a key, a certificate, and the rest with defaults
    * @param handler - answers the requests
    * @returns a promise that rejects with an `AioConfigError` (a bad option), an `AioError` (`ERR_VALK_AIO_TLS`: key or
-   *   certificate; `ERR_VALK_AIO_STOPPED`) or the system's error (`EADDRINUSE`, …). The system stays usable.
+   *   certificate; `ERR_VALK_AIO_STOPPED`; `ERR_VALK_AIO_MEMORY`) or the system's error (`EADDRINUSE`, …). The system stays usable.
    */
   listen(options: ListenOptions, handler: Handler): Promise<Server>;
   /** A snapshot (specification, section 7). After the end: how all stood then. */
@@ -36,6 +36,9 @@ export interface Aio {
    * Fails readiness and serves on for `delayMs` (0 by default); then refuses new connections, sends GOAWAY, lets requests
    * in flight finish until `timeoutMs` (10,000 by default), then resets them. Settles when the engine's threads have
    * ended. Calls share one promise; a later one may shorten the times.
+   *
+   * @throws RangeError at once, and not through the promise, where a time is no number of milliseconds; nothing has
+   *   changed then
    */
   stop(options?: StopOptions): Promise<void>;
   /** `stop()` with its default, for `await using`. */
