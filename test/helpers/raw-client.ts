@@ -45,6 +45,8 @@ export class RawClient {
   pings = 0;
   /** The code of the last GOAWAY. */
   goaway: number | undefined;
+  /** The last stream that it names: what lies above was not processed. */
+  lastStream = Number.POSITIVE_INFINITY;
   /** What we may send on the connection. */
   window = 65_535;
   closed = false;
@@ -174,6 +176,7 @@ export class RawClient {
         return;
       case FRAME.goaway:
         this.goaway = payload.readUInt32BE(4);
+        this.lastStream = payload.readUInt32BE(0);
         return;
       case FRAME.windowUpdate:
         if (id === 0) this.window += payload.readUInt32BE(0);
