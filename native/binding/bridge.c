@@ -1,8 +1,10 @@
-/* Engine to JavaScript: exchanges, the rings, events, bodies. */
+/* Engine to JavaScript: exchanges, the rings, events; the bridge's life. */
 #include "bridge_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "../core/fault.h"
 
 /* ---- exchanges: chunks that stay until the bridge is freed, so that any index may be looked at
  * from any thread ---- */
@@ -22,7 +24,8 @@ static void push_free(valk_inbox_t *inbox, valk_exchange_t *exchange) {
 }
 
 static bool grow(valk_bridge_t *bridge, unsigned thread) {
-  valk_exchange_t *exchanges = calloc(VALK_BRIDGE_CHUNK, sizeof(*exchanges));
+  valk_exchange_t *exchanges =
+      valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(VALK_BRIDGE_CHUNK, sizeof(*exchanges));
   if (exchanges == NULL) {
     return false;
   }
@@ -221,7 +224,7 @@ void valk_bridge_unblock(valk_bridge_t *bridge) {
 /* ---- what the engine calls ---- */
 
 static uint8_t *copy(valk_bytes_t bytes) {
-  uint8_t *block = malloc(bytes.length);
+  uint8_t *block = valk__fault(VALK_FAULT_MALLOC) ? NULL : malloc(bytes.length);
   return block == NULL ? NULL : memcpy(block, bytes.data, bytes.length);
 }
 
@@ -339,7 +342,7 @@ static int on_body(void *data, valk_request_t *request, const uint8_t *bytes, si
     valk_request_consume(request, length);
     return 0;
   }
-  valk_chunk_t *chunk = malloc(sizeof(*chunk) + length);
+  valk_chunk_t *chunk = valk__fault(VALK_FAULT_MALLOC) ? NULL : malloc(sizeof(*chunk) + length);
   if (chunk == NULL) {
     return VALK_ENOMEM;
   }
@@ -463,109 +466,6 @@ uint32_t valk_bridge_events(valk_bridge_t *bridge, int32_t *events, uint32_t mos
   return count;
 }
 
-int valk_bridge_body(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
-                     size_t length) {
-  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
-  if (exchange == NULL || exchange->answered) {
-    return VALK_ESTALE;
-  }
-  uv_mutex_lock(&bridge->lock);
-  const uint8_t *body = exchange->body;
-  if (length > exchange->body_length) {
-    body = NULL;
-  }
-  exchange->pinned = body != NULL;
-  uv_mutex_unlock(&bridge->lock);
-  if (body == NULL) {
-    return VALK_ESTALE;
-  }
-  memcpy(bytes, body, length);
-  uv_mutex_lock(&bridge->lock);
-  exchange->pinned = false;
-  bool reclaim = exchange->reclaim;
-  exchange->reclaim = false;
-  uv_mutex_unlock(&bridge->lock);
-  if (reclaim) {
-    valk__bridge_post(bridge, exchange, &(valk_ops_t){.bits = VALK_OP_RECLAIM});
-    valk_system_wake(bridge->system, exchange->thread);
-  }
-  return 0;
-}
-
-int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
-  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
-  if (exchange == NULL) {
-    return VALK_ESTALE;
-  }
-  uv_mutex_lock(&bridge->lock);
-  int64_t readable = exchange->readable > 0 || !exchange->body_ended ? (int64_t) exchange->readable
-                                                                     : VALK_BRIDGE_ENDED;
-  uv_mutex_unlock(&bridge->lock);
-  return readable;
-}
-
-int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
-                     size_t length) {
-  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
-  if (exchange == NULL) {
-    return VALK_ESTALE;
-  }
-  size_t left = length;
-  valk_chunk_t *used = NULL;
-  uv_mutex_lock(&bridge->lock);
-  /* The engine may have emptied it since it was asked how much there is. */
-  bool gone = exchange->readable < length;
-  while (!gone && left > 0) {
-    valk_chunk_t *chunk = exchange->first;
-    size_t part = chunk->length - exchange->offset;
-    if (part > left) {
-      part = left;
-    }
-    memcpy(bytes, chunk->data + exchange->offset, part);
-    bytes += part;
-    left -= part;
-    exchange->offset += part;
-    exchange->readable -= part;
-    if (exchange->offset == chunk->length) {
-      exchange->first = chunk->next;
-      if (exchange->first == NULL) {
-        exchange->last = NULL;
-      }
-      exchange->offset = 0;
-      chunk->next = used;
-      used = chunk;
-    }
-  }
-  uv_mutex_unlock(&bridge->lock);
-  while (used != NULL) {
-    valk_chunk_t *next = used->next;
-    free(used);
-    used = next;
-  }
-  if (gone) {
-    return VALK_ESTALE;
-  }
-  valk__bridge_post(bridge, exchange, &(valk_ops_t){.bits = VALK_OP_CONSUME, .consumed = length});
-  valk_system_wake(bridge->system, exchange->thread);
-  return 0;
-}
-
-const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
-  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
-  return exchange == NULL ? NULL : exchange->peer;
-}
-
-valk_bytes_t valk_bridge_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
-  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
-  if (exchange == NULL) {
-    return (valk_bytes_t){NULL, 0};
-  }
-  uv_mutex_lock(&bridge->lock);
-  valk_bytes_t trailers = {exchange->trailers, exchange->trailers_length};
-  uv_mutex_unlock(&bridge->lock);
-  return trailers;
-}
-
 uint32_t valk_bridge_open(const valk_bridge_t *bridge) {
   uint32_t open = 0;
   for (unsigned i = 0; i < bridge->thread_count; i++) {
@@ -584,6 +484,21 @@ const valk_consumer_t *valk_bridge_consumer(const valk_bridge_t *bridge) {
   return &bridge->consumer;
 }
 
+static unsigned lock_count(const valk_bridge_t *bridge) {
+  return 3 + bridge->thread_count;
+}
+
+static uv_mutex_t *lock_at(valk_bridge_t *bridge, unsigned i) {
+  uv_mutex_t *common[] = {&bridge->table_lock, &bridge->ring_lock, &bridge->lock};
+  return i < 3 ? common[i] : &bridge->inboxes[i - 3].lock;
+}
+
+static void deinit_locks(valk_bridge_t *bridge, unsigned count) {
+  while (count-- > 0) {
+    uv_mutex_destroy(lock_at(bridge, count));
+  }
+}
+
 static void deinit_tables(valk_bridge_t *bridge) {
   free(bridge->chunks);
   free(bridge->inboxes);
@@ -593,7 +508,7 @@ static void deinit_tables(valk_bridge_t *bridge) {
 int valk_bridge_new(valk_system_t *system, const valk_bridge_options_t *options,
                     valk_bridge_t **result) {
   const valk_config_t *config = valk_system_config(system);
-  valk_bridge_t *bridge = calloc(1, sizeof(*bridge));
+  valk_bridge_t *bridge = valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof(*bridge));
   if (bridge == NULL) {
     return VALK_ENOMEM;
   }
@@ -619,18 +534,24 @@ int valk_bridge_new(valk_system_t *system, const valk_bridge_options_t *options,
   uint64_t most = 2 * (uint64_t) config->max_connections * config->max_concurrent_streams +
                   config->queue_capacity;
   bridge->chunk_most = (uint32_t) (most / VALK_BRIDGE_CHUNK) + 1 + config->io_threads;
-  bridge->inboxes = calloc(bridge->thread_count, sizeof(*bridge->inboxes));
-  bridge->chunks = calloc(bridge->chunk_most, sizeof(*bridge->chunks));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    bridge->inboxes = calloc(bridge->thread_count, sizeof(*bridge->inboxes));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    bridge->chunks = calloc(bridge->chunk_most, sizeof(*bridge->chunks));
   if (bridge->inboxes == NULL || bridge->chunks == NULL) {
     deinit_tables(bridge);
     return VALK_ENOMEM;
   }
   atomic_init(&bridge->last_turn_ms, uv_hrtime() / 1000000);
-  uv_mutex_init(&bridge->table_lock);
-  uv_mutex_init(&bridge->ring_lock);
-  uv_mutex_init(&bridge->lock);
-  for (unsigned i = 0; i < bridge->thread_count; i++) {
-    uv_mutex_init(&bridge->inboxes[i].lock);
+  unsigned locks = 0;
+  while (locks < lock_count(bridge) && !valk__fault(VALK_FAULT_LOCK) &&
+         uv_mutex_init(lock_at(bridge, locks)) == 0) {
+    locks++;
+  }
+  if (locks < lock_count(bridge)) {
+    deinit_locks(bridge, locks);
+    deinit_tables(bridge);
+    return VALK_ENOMEM;
   }
   int status = valk_system_add_consumer(system, &bridge->consumer);
   if (status != 0) {
@@ -656,11 +577,6 @@ void valk_bridge_free(valk_bridge_t *bridge) {
     }
     free(exchanges);
   }
-  for (unsigned i = 0; i < bridge->thread_count; i++) {
-    uv_mutex_destroy(&bridge->inboxes[i].lock);
-  }
-  uv_mutex_destroy(&bridge->lock);
-  uv_mutex_destroy(&bridge->ring_lock);
-  uv_mutex_destroy(&bridge->table_lock);
+  deinit_locks(bridge, lock_count(bridge));
   deinit_tables(bridge);
 }

@@ -112,7 +112,8 @@ static valk_peer_t *make_peer(valk_connection_t *connection) {
   memset(&local, 0, sizeof(local));
   peer->remote_port =
       name_of(&connection->remote, peer->remote_address, sizeof(peer->remote_address));
-  if (getsockname(connection->fd, (struct sockaddr *) &local, &length) == 0) {
+  if (!valk__fault(VALK_FAULT_OPTION) &&
+      getsockname(connection->fd, (struct sockaddr *) &local, &length) == 0) {
     peer->local_port = name_of(&local, peer->local_address, sizeof(peer->local_address));
   }
   peer->tls_version = valk_tls_version(connection->tls);
@@ -210,7 +211,8 @@ static valk_buffer_t *without_head(valk_buffer_t *buffer, uint32_t head_length) 
   buffer->length -= head_length;
   buffer->offset = 0;
   memmove(buffer->data, buffer->data + head_length, buffer->length);
-  valk_buffer_t *smaller = realloc(buffer, sizeof(*buffer) + buffer->length);
+  valk_buffer_t *smaller =
+      valk__fault(VALK_FAULT_MALLOC) ? NULL : realloc(buffer, sizeof(*buffer) + buffer->length);
   return smaller != NULL ? smaller : buffer;
 }
 

@@ -4,6 +4,7 @@
 
 #include "../include/valk.h"
 #include "annotate.h"
+#include "fault.h"
 #include "ledger.h"
 #include "vm.h"
 
@@ -149,7 +150,7 @@ int valk_arena_pool_init(valk_arena_pool_t *pool, uint32_t count, uint32_t overf
   if (valk_gate_init(&pool->gate, count, 0, consumers, notify, data) != 0) {
     return VALK_ENOMEM;
   }
-  if (uv_mutex_init(&pool->lock) != 0) {
+  if (valk__fault(VALK_FAULT_LOCK) || uv_mutex_init(&pool->lock) != 0) {
     goto no_lock;
   }
   pool->free_stack = valk_ledger_malloc(NULL, total * sizeof *pool->free_stack);

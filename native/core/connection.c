@@ -35,12 +35,15 @@ static void update_poll(valk_connection_t *connection) {
     events |= UV_WRITABLE;
   if (events == connection->events)
     return;
-  connection->events = events;
   if (events == 0) {
     uv_poll_stop(&connection->poll);
-  } else {
-    uv_poll_start(&connection->poll, events, on_poll);
+  } else if (valk__fault(VALK_FAULT_POLL) ||
+             uv_poll_start(&connection->poll, events, on_poll) != 0) {
+    /* Nothing would call us again. */
+    valk__connection_close(connection, &counters(connection)->closed.memory);
+    return;
   }
+  connection->events = events;
 }
 
 /* ---- phases: at most one deadline of the connection's own runs ---- */
@@ -120,7 +123,8 @@ void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause
   connection->closing = true;
   valk__count(connection->cause);
   /* Last chance for what is encrypted already: a GOAWAY, an alert. It goes or it does not. */
-  if (connection->out != NULL && connection->out_sent < connection->out_length) {
+  if (connection->out != NULL && connection->out_sent < connection->out_length &&
+      !valk__fault(VALK_FAULT_SEND)) {
     ssize_t sent = send(connection->fd, connection->out + connection->out_sent,
                         connection->out_length - connection->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void) sent;
@@ -296,19 +300,6 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
   return connection->finishing ? ENDED : taken;
 }
 
-static void linger(valk_connection_t *connection) {
-  for (;;) {
-    ssize_t n =
-        recv(connection->fd, connection->thread->plain, sizeof(connection->thread->plain), 0);
-    if (n > 0 || (n < 0 && errno == EINTR))
-      continue;
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-      return;
-    valk__connection_close(connection, connection->cause);
-    return;
-  }
-}
-
 static void receive(valk_connection_t *connection) {
   valk_thread_t *thread = connection->thread;
   valk_system_t *system = thread->system;
@@ -335,8 +326,8 @@ static void receive(valk_connection_t *connection) {
     return;
   }
   for (int reads = 0; reads < READS_A_TURN; reads++) {
-    ssize_t n =
-        valk__fault(VALK_FAULT_RECV) ? -1 : recv(connection->fd, buffer, VALK_TCP_BUFFER_SIZE, 0);
+    size_t room = valk__fault(VALK_FAULT_RECV_SHORT) ? 1 : VALK_TCP_BUFFER_SIZE;
+    ssize_t n = valk__fault(VALK_FAULT_RECV) ? -1 : recv(connection->fd, buffer, room, 0);
     if (n < 0) {
       if (errno == EINTR)
         continue;
@@ -382,7 +373,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     valk__connection_dirty(connection);
   if (events & UV_READABLE) {
     if (connection->lingering) {
-      linger(connection);
+      valk__connection_linger(connection);
     } else if (!connection->finishing) {
       receive(connection);
     }
@@ -483,7 +474,8 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   int result = connection->ledger == NULL ? VALK_ENOMEM
                                           : valk__server_tls_new(server, health, &connection->tls);
   valk_ledger_enter(previous);
-  if (result == 0 && uv_poll_init(&thread->loop, &connection->poll, fd) != 0) {
+  if (result == 0 &&
+      (valk__fault(VALK_FAULT_POLL) || uv_poll_init(&thread->loop, &connection->poll, fd) != 0)) {
     valk_tls_free(connection->tls);
     result = VALK_ENOMEM;
   }

@@ -153,7 +153,9 @@ static void say_goodbye(valk_connection_t *connection) {
   }
   if (!connection->shut && connection->out == NULL) {
     connection->shut = true;
-    shutdown(connection->fd, SHUT_WR);
+    /* Fails when the peer has reset the connection: reading tells. */
+    if (!valk__fault(VALK_FAULT_OPTION))
+      shutdown(connection->fd, SHUT_WR);
     connection->lingering = true;
     valk__connection_set_phase(connection, VALK_DEADLINE_LINGER);
   }

@@ -1,7 +1,9 @@
 /* How connections end in good order: GOAWAY in two steps when a server closes or a connection must
  * make room, the budget of TLS's own messages, and the deadlines of a connection's own. */
+#include <errno.h>
 #include <sys/socket.h>
 
+#include "fault.h"
 #include "internal.h"
 
 /* Key updates (TLS 1.3) and attempts to renegotiate (TLS 1.2) that a connection may make at once,
@@ -130,10 +132,25 @@ void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
     thread->draining = any;
 }
 
+void valk__connection_linger(valk_connection_t *connection) {
+  for (;;) {
+    ssize_t n = valk__fault(VALK_FAULT_RECV) ? -1
+                                             : recv(connection->fd, connection->thread->plain,
+                                                    sizeof(connection->thread->plain), 0);
+    if (n > 0 || (n < 0 && errno == EINTR))
+      continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+      return;
+    valk__connection_close(connection, connection->cause);
+    return;
+  }
+}
+
 /* What the peer has sent and we have not read: then it is we who keep the handshake waiting. */
 static bool has_unread(const valk_connection_t *connection) {
   char byte;
-  return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+  return !valk__fault(VALK_FAULT_RECV) &&
+         recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 void valk__connections_evict(valk_thread_t *thread) {

@@ -10,13 +10,18 @@
 #include <stdint.h>
 
 typedef enum {
-  VALK_FAULT_MALLOC, /* malloc, calloc, realloc made by the core, nghttp2 and OpenSSL */
-  VALK_FAULT_COMMIT, /* mmap and mprotect in vm.c */
-  VALK_FAULT_RECV,   /* recv: fails with the armed errno */
-  VALK_FAULT_SEND,   /* send: likewise */
-  VALK_FAULT_SHORT,  /* send: writes one byte */
+  VALK_FAULT_MALLOC,     /* malloc, calloc, realloc made by the core, nghttp2 and OpenSSL */
+  VALK_FAULT_COMMIT,     /* mmap and mprotect in vm.c */
+  VALK_FAULT_CLEAN,      /* madvise, and mprotect to PROT_NONE, in vm.c */
+  VALK_FAULT_RECV,       /* recv: fails with the armed errno */
+  VALK_FAULT_RECV_SHORT, /* recv: reads one byte */
+  VALK_FAULT_SEND,       /* send: fails with the armed errno */
+  VALK_FAULT_SHORT,      /* send: writes one byte */
   VALK_FAULT_ACCEPT,
-  VALK_FAULT_SOCKET, /* socket, bind, listen, setsockopt */
+  VALK_FAULT_SOCKET, /* of a listener to be: socket, setsockopt, bind, listen, getsockname */
+  VALK_FAULT_OPTION, /* setsockopt, getsockopt, getsockname, shutdown of a socket in use */
+  VALK_FAULT_POLL,   /* uv_poll_init, uv_poll_start */
+  VALK_FAULT_LOCK,   /* uv_mutex_init, uv_sem_init, pthread_mutex_init */
   VALK_FAULT_THREAD, /* uv_thread_create, uv_loop_init, uv_async_init */
   VALK_FAULT_KINDS
 } valk_fault_kind_t;

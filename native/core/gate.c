@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "../include/valk.h"
+#include "fault.h"
 #include "ledger.h"
 
 #define NOBODY (-1)
@@ -37,7 +38,7 @@ int valk_gate_init(valk_gate_t *gate, uint32_t capacity, uint32_t reserve, uint3
   if (gate->consumers == NULL) {
     return VALK_ENOMEM;
   }
-  if (uv_mutex_init(&gate->lock) != 0) {
+  if (valk__fault(VALK_FAULT_LOCK) || uv_mutex_init(&gate->lock) != 0) {
     valk_ledger_free(gate->consumers);
     return VALK_ENOMEM;
   }

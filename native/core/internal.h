@@ -416,7 +416,8 @@ static inline uint64_t valk__now_ms(const valk_thread_t *thread) {
 
 int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, bool reuse_port,
                         char *error, size_t error_size);
-void valk__listener_start(valk_thread_t *thread, valk_listener_t *listener);
+/* Begins to accept. An error of libuv's: the socket is closed and the server's reference gone. */
+int valk__listener_start(valk_thread_t *thread, valk_listener_t *listener);
 /* Accepts what has come already, as far as there are places, then closes. */
 void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener);
 void valk__listeners_resume(valk_thread_t *thread);
@@ -459,6 +460,8 @@ bool valk__connection_send_out(valk_connection_t *connection);
 
 /* GOAWAY; closes when its streams have ended. */
 void valk__connection_drain(valk_connection_t *connection, valk_counter_t *cause);
+/* Takes and forgets what a peer that has our last words still sends; closes at its end. */
+void valk__connection_linger(valk_connection_t *connection);
 /* Whether |size| bytes more of what waits fit below the soft mark of the connection's memory
  * (specification, section 6); they count as held then. */
 bool valk__connection_may_hold(valk_connection_t *connection, size_t size);

@@ -39,10 +39,17 @@ int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t po
                : socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   int result = fd < 0 ? -errno : 0;
   if (result == 0) {
+    step = "setsockopt";
+    if (valk__fault(VALK_FAULT_SOCKET) ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
+      result = -errno;
+  }
+  if (result == 0 && reuse_port &&
+      (valk__fault(VALK_FAULT_SOCKET) ||
+       setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0))
+    result = -errno;
+  if (result == 0) {
     step = "bind";
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (reuse_port)
-      setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
     if (valk__fault(VALK_FAULT_SOCKET) || bind(fd, (struct sockaddr *) &address, length) != 0)
       result = -errno;
   }
@@ -51,8 +58,12 @@ int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t po
     if (valk__fault(VALK_FAULT_SOCKET) || listen(fd, BACKLOG) != 0)
       result = -errno;
   }
-  if (result == 0 && getsockname(fd, (struct sockaddr *) &address, &length) != 0)
-    result = -errno;
+  if (result == 0) {
+    step = "getsockname";
+    if (valk__fault(VALK_FAULT_SOCKET) ||
+        getsockname(fd, (struct sockaddr *) &address, &length) != 0)
+      result = -errno;
+  }
   if (result != 0) {
     snprintf(error, error_size, "%s %s:%u: %s", step, host, (unsigned) port, uv_strerror(result));
     if (fd >= 0)
@@ -76,8 +87,9 @@ static void pause_listener(valk_listener_t *listener) {
 static void resume_listener(valk_listener_t *listener) {
   if (!listener->open || !listener->paused)
     return;
-  listener->paused = false;
-  uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+  /* Else it stays paused, and the heartbeat tries again. */
+  listener->paused =
+      valk__fault(VALK_FAULT_POLL) || uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0;
 }
 
 void valk__listeners_resume(valk_thread_t *thread) {
@@ -129,7 +141,8 @@ static void assign(valk_thread_t *self, valk_listener_t *listener, int fd, uint3
   valk_server_t *server = listener->server;
   valk_thread_t *thread = choose_thread(self->system);
   int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (!valk__fault(VALK_FAULT_OPTION))
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   atomic_fetch_add(&server->active, 1);
   atomic_fetch_add_explicit(&thread->assigned, 1, memory_order_relaxed);
   if (thread == self) {
@@ -223,17 +236,21 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 
 /* ---- beginning and end ---- */
 
-void valk__listener_start(valk_thread_t *thread, valk_listener_t *listener) {
-  if (uv_poll_init(&thread->loop, &listener->poll, listener->fd) != 0) {
+int valk__listener_start(valk_thread_t *thread, valk_listener_t *listener) {
+  int result = valk__fault(VALK_FAULT_POLL)
+                   ? -errno
+                   : uv_poll_init(&thread->loop, &listener->poll, listener->fd);
+  if (result != 0) {
     close(listener->fd);
     listener->fd = -1;
     valk__server_unref(listener->server);
-    return;
+    return result;
   }
   listener->poll.data = listener;
   listener->open = true;
   listener->paused = true;
   resume_listener(listener);
+  return 0;
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -265,30 +282,35 @@ void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
 uint64_t valk__listener_waiting(const valk_listener_t *listener) {
   struct tcp_info info;
   socklen_t length = sizeof(info);
-  if (listener->fd < 0 || getsockopt(listener->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+  if (listener->fd < 0 || valk__fault(VALK_FAULT_OPTION) ||
+      getsockopt(listener->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
     return 0;
   return info.tcpi_unacked; /* of a listening socket: the length of its accept queue */
 }
 
 void valk__listeners_press(valk_thread_t *thread) {
   valk_system_t *system = thread->system;
-  bool waiting = false;
+  bool paused = false, waiting = false;
   uv_mutex_lock(&system->lock);
   for (valk_server_t *server = system->servers; server != NULL; server = server->next) {
-    if (server->listener.open && server->listener.paused &&
-        valk__listener_waiting(&server->listener) > 0)
-      waiting = true;
+    if (server->listener.open && server->listener.paused) {
+      paused = true;
+      waiting = waiting || valk__listener_waiting(&server->listener) > 0;
+    }
     resume_listener(&server->health);
   }
   uv_mutex_unlock(&system->lock);
-  if (!waiting)
+  if (!paused)
     return;
   valk_gate_stats_t stats;
   valk_gate_stats(&system->connections, &stats);
   if (stats.in_use < stats.capacity) {
+    /* Also where the kernel does not say whether somebody waits. */
     valk__listeners_resume(thread);
     return;
   }
+  if (!waiting)
+    return;
   for (unsigned i = 0; i < system->thread_count; i++)
     valk__thread_signal(&system->threads[i], VALK_SIGNAL_EVICT);
 }

@@ -1,4 +1,5 @@
 /* Servers: listening with a certificate, static routes, closing. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,11 +129,14 @@ static valk_server_t *make_server(valk_system_t *system, const valk_server_optio
     server->live_path = copy(options->live_path, strlen(options->live_path), &failed);
   if (options->ready_path != NULL)
     server->ready_path = copy(options->ready_path, strlen(options->ready_path), &failed);
-  server->drain_mails = calloc(system->thread_count, sizeof(*server->drain_mails));
-  server->end_mails = calloc(system->thread_count, sizeof(*server->end_mails));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    server->drain_mails = calloc(system->thread_count, sizeof(*server->drain_mails));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    server->end_mails = calloc(system->thread_count, sizeof(*server->end_mails));
   if (server->drain_mails == NULL || server->end_mails == NULL)
     failed = true;
-  server->routes = calloc(options->route_count + 1, sizeof(*server->routes));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    server->routes = calloc(options->route_count + 1, sizeof(*server->routes));
   if (server->routes == NULL)
     failed = true;
   for (size_t i = 0; i < options->route_count && !failed; i++) {
@@ -149,7 +153,7 @@ static valk_server_t *make_server(valk_system_t *system, const valk_server_optio
   }
   if (!failed && valk_gate_init(&server->health_gate, VALK_HEALTH_CONNECTIONS, 0,
                                 system->thread_count, on_health_place, server) == 0) {
-    if (uv_mutex_init(&server->tls_lock) == 0) {
+    if (!valk__fault(VALK_FAULT_LOCK) && uv_mutex_init(&server->tls_lock) == 0) {
       server->gate_ready = true;
     } else {
       valk_gate_deinit(&server->health_gate);
@@ -167,14 +171,18 @@ typedef struct {
   valk_mail_t mail;
   valk_server_t *server;
   uv_sem_t done;
+  int status;
 } start_mail_t;
 
 static void open_start(valk_thread_t *thread, valk_mail_t *mail) {
   start_mail_t *letter = (start_mail_t *) mail;
   valk_server_t *server = letter->server;
-  valk__listener_start(thread, &server->listener);
-  if (server->health.fd >= 0)
-    valk__listener_start(thread, &server->health);
+  letter->status = valk__listener_start(thread, &server->listener);
+  if (server->health.fd >= 0) {
+    int status = valk__listener_start(thread, &server->health);
+    if (letter->status == 0)
+      letter->status = status;
+  }
   uv_sem_post(&letter->done);
 }
 
@@ -256,8 +264,11 @@ int valk_server_listen(valk_system_t *system, const valk_server_options_t *optio
                                  options->reuse_port, error, error_size);
   }
   start_mail_t letter = {.mail = {.open = open_start}, .server = server};
-  if (status == 0)
-    status = uv_sem_init(&letter.done, 0);
+  if (status == 0) {
+    status = valk__fault(VALK_FAULT_LOCK) ? -errno : uv_sem_init(&letter.done, 0);
+    if (status != 0)
+      snprintf(error, error_size, "the listener's thread: %s", valk_strerror(status));
+  }
   if (status != 0) {
     if (server->listener.fd >= 0)
       close(server->listener.fd);
@@ -287,6 +298,13 @@ int valk_server_listen(valk_system_t *system, const valk_server_options_t *optio
   valk__thread_post(&system->threads[0], &letter.mail);
   uv_sem_wait(&letter.done);
   uv_sem_destroy(&letter.done);
+  if (letter.status != 0) {
+    /* It stays in the system's list, as a closed server does. */
+    snprintf(error, error_size, "poll %s:%u: %s", options->host, (unsigned) server->listener.port,
+             uv_strerror(letter.status));
+    valk_server_close(server, 0, NULL, NULL);
+    return letter.status;
+  }
   *result = server;
   return 0;
 }

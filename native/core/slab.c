@@ -4,6 +4,7 @@
 
 #include "../include/valk.h"
 #include "annotate.h"
+#include "fault.h"
 #include "ledger.h"
 #include "vm.h"
 
@@ -19,7 +20,7 @@ int valk_slab_init(valk_slab_t *slab, size_t item_size, uint32_t capacity, uint3
   if (valk_gate_init(&slab->gate, capacity, reserve, consumers, notify, data) != 0) {
     return VALK_ENOMEM;
   }
-  if (uv_mutex_init(&slab->lock) != 0) {
+  if (valk__fault(VALK_FAULT_LOCK) || uv_mutex_init(&slab->lock) != 0) {
     goto no_lock;
   }
   slab->free_stack = valk_ledger_malloc(NULL, capacity * sizeof *slab->free_stack);

@@ -1,4 +1,5 @@
 /* The system: pools and threads, from start to free. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,21 @@ static int fail(int status, char *error, size_t error_size, const char *what) {
   return status;
 }
 
+static int make_locks(valk_system_t *system) {
+  int status = valk__fault(VALK_FAULT_LOCK) ? -errno : uv_mutex_init(&system->lock);
+  if (status != 0)
+    return status;
+  status = valk__fault(VALK_FAULT_LOCK) ? -errno : uv_mutex_init(&system->slot_lock);
+  if (status == 0) {
+    status = valk__fault(VALK_FAULT_LOCK) ? -errno : uv_sem_init(&system->ended, 0);
+    if (status == 0)
+      return 0;
+    uv_mutex_destroy(&system->slot_lock);
+  }
+  uv_mutex_destroy(&system->lock);
+  return status;
+}
+
 static int make_pools(valk_system_t *system, made_t *made, char *error, size_t error_size) {
   const valk_config_t *config = &system->config;
   uint32_t threads = config->io_threads;
@@ -108,10 +124,10 @@ static int make_pools(valk_system_t *system, made_t *made, char *error, size_t e
   if (status != 0)
     return fail(status, error, error_size, "the gates");
   *made = MADE_CONNECTIONS;
-  if (valk__fault(VALK_FAULT_MALLOC))
-    return fail(VALK_ENOMEM, error, error_size, "the tables");
-  system->free_slots = calloc(config->max_connections, sizeof(*system->free_slots));
-  system->budgets = calloc((size_t) config->max_connections + 1, sizeof(*system->budgets));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    system->free_slots = calloc(config->max_connections, sizeof(*system->free_slots));
+  if (!valk__fault(VALK_FAULT_MALLOC))
+    system->budgets = calloc((size_t) config->max_connections + 1, sizeof(*system->budgets));
   if (system->free_slots == NULL || system->budgets == NULL)
     return fail(VALK_ENOMEM, error, error_size, "the tables");
   system->budget = (int64_t) (config->connection_heap_size / 2);
@@ -120,9 +136,9 @@ static int make_pools(valk_system_t *system, made_t *made, char *error, size_t e
   for (uint32_t i = 0; i < config->max_connections; i++)
     system->free_slots[i] = config->max_connections - 1 - i;
   system->free_slot_count = config->max_connections;
-  uv_mutex_init(&system->lock);
-  uv_mutex_init(&system->slot_lock);
-  uv_sem_init(&system->ended, 0);
+  status = make_locks(system);
+  if (status != 0)
+    return fail(status, error, error_size, "the locks");
   *made = MADE_LOCKS;
   return 0;
 }

@@ -1,4 +1,5 @@
 /* An engine thread: its loop, its turns, its deadlines. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -342,7 +343,7 @@ int valk__thread_start(valk_system_t *system, unsigned index) {
   int result = valk__fault(VALK_FAULT_THREAD) ? UV_EMFILE : uv_loop_init(&thread->loop);
   if (result != 0)
     return result;
-  result = uv_mutex_init(&thread->mail_lock);
+  result = valk__fault(VALK_FAULT_LOCK) ? -errno : uv_mutex_init(&thread->mail_lock);
   if (result != 0) {
     uv_loop_close(&thread->loop);
     return result;

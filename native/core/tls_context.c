@@ -13,6 +13,7 @@
 #include <openssl/x509.h>
 
 #include "../include/valk.h"
+#include "fault.h"
 #include "ledger.h"
 #include "tls_internal.h"
 
@@ -408,7 +409,11 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
     return explain(&sentence, "no memory for the TLS context");
   }
   atomic_init(&context->references, 1);
-  pthread_mutex_init(&context->ticket_lock, NULL);
+  if (valk__fault(VALK_FAULT_LOCK) || pthread_mutex_init(&context->ticket_lock, NULL) != 0) {
+    OPENSSL_free(context);
+    ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+    return explain(&sentence, "no memory for the TLS context");
+  }
   context->now_s = monotonic_s;
   context->bio_method = valk__tls_bio_method_new();
   context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);

@@ -23,7 +23,8 @@ void *valk__vm_reserve(size_t size) {
     return NULL;
   }
   /* Refused by a kernel that has no huge pages, and then there is nothing to turn off. */
-  (void) madvise(address, size, MADV_NOHUGEPAGE);
+  if (!valk__fault(VALK_FAULT_CLEAN))
+    (void) madvise(address, size, MADV_NOHUGEPAGE);
   return address;
 }
 
@@ -35,15 +36,17 @@ int valk__vm_commit(void *address, size_t size) {
   return 0;
 }
 
+/* Fails for pages that are locked in memory (mlockall), and then they stay. */
 void valk__vm_clean(void *address, size_t size) {
   check(address, size);
-  (void) madvise(address, size, MADV_DONTNEED);
+  if (!valk__fault(VALK_FAULT_CLEAN))
+    (void) madvise(address, size, MADV_DONTNEED);
 }
 
 void valk__vm_decommit(void *address, size_t size) {
-  check(address, size);
-  (void) madvise(address, size, MADV_DONTNEED);
-  (void) mprotect(address, size, PROT_NONE);
+  valk__vm_clean(address, size);
+  if (!valk__fault(VALK_FAULT_CLEAN))
+    (void) mprotect(address, size, PROT_NONE);
 }
 
 void valk__vm_release(void *address, size_t size) {

@@ -266,6 +266,7 @@ static bool step(client_t *client) {
       break;
     moved = true;
     for (ssize_t sent = 0; sent < length;) {
+      ERR_clear_error(); /* another client's failure is not ours */
       int n = SSL_write(client->ssl, bytes + sent, (int) (length - sent));
       if (n > 0) {
         sent += n;
@@ -282,6 +283,7 @@ static bool step(client_t *client) {
   }
   for (;;) {
     static __thread uint8_t bytes[16384];
+    ERR_clear_error();
     int n = SSL_read(client->ssl, bytes, sizeof(bytes));
     if (n > 0) {
       moved = true;

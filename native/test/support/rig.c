@@ -327,9 +327,8 @@ static uint64_t last_turn(void *data, bool poke) {
   return at != 0 ? at : uv_hrtime() / 1000000;
 }
 
-void rig_start(rig_t *rig, const valk_config_t *config,
-               void (*prepare)(valk_server_options_t *options)) {
-  char error[256] = "";
+int rig_try_start(rig_t *rig, const valk_config_t *config,
+                  void (*prepare)(valk_server_options_t *options), char *error, size_t error_size) {
   memset(rig, 0, sizeof(*rig));
   rig->config = config != NULL ? *config : rig_config();
   uv_mutex_init(&rig->lock);
@@ -344,8 +343,11 @@ void rig_start(rig_t *rig, const valk_config_t *config,
                                     .on_turn = on_turn,
                                     .on_wake = on_wake,
                                     .last_turn_ms = last_turn};
-  int status = valk_system_start(&rig->config, &rig->system, error, sizeof(error));
-  ASSERT_MSG(status == 0, "%s", error);
+  int status = valk_system_start(&rig->config, &rig->system, error, error_size);
+  if (status != 0) {
+    uv_mutex_destroy(&rig->lock);
+    return status;
+  }
   ASSERT_EQ(valk_system_add_consumer(rig->system, &rig->consumer), 0);
   valk_server_options_t options = {.host = "127.0.0.1",
                                    .key = rig_key(),
@@ -359,9 +361,19 @@ void rig_start(rig_t *rig, const valk_config_t *config,
                                    .consumer = &rig->consumer};
   if (prepare != NULL)
     prepare(&options);
-  status = valk_server_listen(rig->system, &options, &rig->server, error, sizeof(error));
+  status = valk_server_listen(rig->system, &options, &rig->server, error, error_size);
+  if (status == 0)
+    rig->port = valk_server_port(rig->server);
+  else
+    rig_end(rig);
+  return status;
+}
+
+void rig_start(rig_t *rig, const valk_config_t *config,
+               void (*prepare)(valk_server_options_t *options)) {
+  char error[256] = "";
+  int status = rig_try_start(rig, config, prepare, error, sizeof(error));
   ASSERT_MSG(status == 0, "%s", error);
-  rig->port = valk_server_port(rig->server);
 }
 
 void rig_release(rig_t *rig) {

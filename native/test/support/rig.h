@@ -50,6 +50,9 @@ valk_config_t rig_config(void);
 /* Starts with |config|; options may be changed by |prepare|. Asserts success. */
 void rig_start(rig_t *rig, const valk_config_t *config,
                void (*prepare)(valk_server_options_t *options));
+/* The same for a start that may fail: its status, and then nothing of it is left. */
+int rig_try_start(rig_t *rig, const valk_config_t *config,
+                  void (*prepare)(valk_server_options_t *options), char *error, size_t error_size);
 /* Answers all that is held, now and later. */
 void rig_release(rig_t *rig);
 /* Waits until |count| requests are held; false after 10 s. */

@@ -1,0 +1,108 @@
+/* What JavaScript reads of a request beside its head: its body, trailers, and who sent it. */
+#include "bridge_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int valk_bridge_body(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
+                     size_t length) {
+  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
+  if (exchange == NULL || exchange->answered) {
+    return VALK_ESTALE;
+  }
+  uv_mutex_lock(&bridge->lock);
+  const uint8_t *body = exchange->body;
+  if (length > exchange->body_length) {
+    body = NULL;
+  }
+  exchange->pinned = body != NULL;
+  uv_mutex_unlock(&bridge->lock);
+  if (body == NULL) {
+    return VALK_ESTALE;
+  }
+  memcpy(bytes, body, length);
+  uv_mutex_lock(&bridge->lock);
+  exchange->pinned = false;
+  bool reclaim = exchange->reclaim;
+  exchange->reclaim = false;
+  uv_mutex_unlock(&bridge->lock);
+  if (reclaim) {
+    valk__bridge_post(bridge, exchange, &(valk_ops_t){.bits = VALK_OP_RECLAIM});
+    valk_system_wake(bridge->system, exchange->thread);
+  }
+  return 0;
+}
+
+int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
+  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
+  if (exchange == NULL) {
+    return VALK_ESTALE;
+  }
+  uv_mutex_lock(&bridge->lock);
+  int64_t readable = exchange->readable > 0 || !exchange->body_ended ? (int64_t) exchange->readable
+                                                                     : VALK_BRIDGE_ENDED;
+  uv_mutex_unlock(&bridge->lock);
+  return readable;
+}
+
+int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
+                     size_t length) {
+  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
+  if (exchange == NULL) {
+    return VALK_ESTALE;
+  }
+  size_t left = length;
+  valk_chunk_t *used = NULL;
+  uv_mutex_lock(&bridge->lock);
+  /* The engine may have emptied it since it was asked how much there is. */
+  bool gone = exchange->readable < length;
+  while (!gone && left > 0) {
+    valk_chunk_t *chunk = exchange->first;
+    size_t part = chunk->length - exchange->offset;
+    if (part > left) {
+      part = left;
+    }
+    memcpy(bytes, chunk->data + exchange->offset, part);
+    bytes += part;
+    left -= part;
+    exchange->offset += part;
+    exchange->readable -= part;
+    if (exchange->offset == chunk->length) {
+      exchange->first = chunk->next;
+      if (exchange->first == NULL) {
+        exchange->last = NULL;
+      }
+      exchange->offset = 0;
+      chunk->next = used;
+      used = chunk;
+    }
+  }
+  uv_mutex_unlock(&bridge->lock);
+  while (used != NULL) {
+    valk_chunk_t *next = used->next;
+    free(used);
+    used = next;
+  }
+  if (gone) {
+    return VALK_ESTALE;
+  }
+  valk__bridge_post(bridge, exchange, &(valk_ops_t){.bits = VALK_OP_CONSUME, .consumed = length});
+  valk_system_wake(bridge->system, exchange->thread);
+  return 0;
+}
+
+const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
+  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
+  return exchange == NULL ? NULL : exchange->peer;
+}
+
+valk_bytes_t valk_bridge_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
+  valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
+  if (exchange == NULL) {
+    return (valk_bytes_t){NULL, 0};
+  }
+  uv_mutex_lock(&bridge->lock);
+  valk_bytes_t trailers = {exchange->trailers, exchange->trailers_length};
+  uv_mutex_unlock(&bridge->lock);
+  return trailers;
+}
