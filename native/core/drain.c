@@ -11,6 +11,7 @@
  * section 5.5). */
 #define REKEYS_BURST 32u
 #define ENHANCE_YOUR_CALM 0xb
+#define LINGER_READS 16
 
 /* How long a connection of a closing server may take from its first sight to the client's SETTINGS:
  * its requests may be under way, and only GOAWAY can tell which of them count. */
@@ -133,7 +134,8 @@ void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
 }
 
 void valk__connection_linger(valk_connection_t *connection) {
-  for (;;) {
+  /* Not until there is no more: a peer that sends as fast as we read would keep the thread. */
+  for (int reads = 0; reads < LINGER_READS; reads++) {
     ssize_t n = valk__fault(VALK_FAULT_RECV) ? -1
                                              : recv(connection->fd, connection->thread->plain,
                                                     sizeof(connection->thread->plain), 0);
