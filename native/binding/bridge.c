@@ -432,11 +432,11 @@ static void queue_stats(void *data, struct valk_pool_stats *stats) {
 
 void valk_bridge_begin(valk_bridge_t *bridge) {
   valk__set_word(bridge, VALK_BRIDGE_AWAKE, 1);
-  atomic_store_explicit(&bridge->last_turn_ms, uv_hrtime() / 1000000, memory_order_relaxed);
+  atomic_store_explicit(&bridge->last_turn_ms, valk__bridge_clock_ms(), memory_order_relaxed);
 }
 
 bool valk_bridge_sleep(valk_bridge_t *bridge) {
-  atomic_store_explicit(&bridge->last_turn_ms, uv_hrtime() / 1000000, memory_order_relaxed);
+  atomic_store_explicit(&bridge->last_turn_ms, valk__bridge_clock_ms(), memory_order_relaxed);
   valk__set_word(bridge, VALK_BRIDGE_AWAKE, 0);
   /* What came before AWAKE was 0 woke nobody, so it must be seen here. */
   if (valk__word(bridge, VALK_BRIDGE_WRITE) == valk__word(bridge, VALK_BRIDGE_READ) &&
@@ -542,7 +542,7 @@ int valk_bridge_new(valk_system_t *system, const valk_bridge_options_t *options,
     deinit_tables(bridge);
     return VALK_ENOMEM;
   }
-  atomic_init(&bridge->last_turn_ms, uv_hrtime() / 1000000);
+  atomic_init(&bridge->last_turn_ms, valk__bridge_clock_ms());
   unsigned locks = 0;
   while (locks < lock_count(bridge) && !valk__fault(VALK_FAULT_LOCK) &&
          uv_mutex_init(lock_at(bridge, locks)) == 0) {

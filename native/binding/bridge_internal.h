@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "../core/fault.h"
 #include "bridge.h"
 
 #define VALK_BRIDGE_CHUNK 256u
@@ -126,6 +127,11 @@ struct valk_bridge {
 
   atomic_uint_fast64_t last_turn_ms;
 };
+
+/* The engine's clock (see last_turn_ms of valk_consumer_t). */
+static inline uint64_t valk__bridge_clock_ms(void) {
+  return uv_hrtime() / 1000000 + valk__fault_ahead_ms();
+}
 
 /* Words shared with JavaScript, which uses Atomics on them: sequentially consistent. */
 static inline int32_t valk__word(const valk_bridge_t *bridge, int word) {

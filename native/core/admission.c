@@ -320,7 +320,7 @@ void valk__admission_reject(valk_request_t *request, valk_counter_t *cause) {
   valk_thread_t *thread = request->thread;
   valk_server_t *server = request->server;
   valk__count(cause);
-  atomic_store_explicit(&thread->system->overloaded_ms, uv_hrtime() / 1000000,
+  atomic_store_explicit(&thread->system->overloaded_ms, valk__clock_ns() / 1000000,
                         memory_order_relaxed);
   valk__admission_leave(request);
   valk__request_free_waiting(request);

@@ -364,7 +364,7 @@ static void receive(valk_connection_t *connection) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
   valk_connection_t *connection = poll->data;
-  connection->thread->turn_ns = uv_hrtime();
+  connection->thread->turn_ns = valk__clock_ns();
   if (status < 0) {
     valk__connection_close(connection, &counters(connection)->closed.peer);
     return;

@@ -104,7 +104,7 @@ static bool wait_for_settings(valk_connection_t *connection) {
 }
 
 void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
-  uint64_t now = uv_hrtime();
+  uint64_t now = valk__clock_ns();
   bool any = false;
   for (valk_link_t *link = thread->connections.next, *next; link != &thread->connections;
        link = next) {

@@ -27,6 +27,22 @@ uint64_t valk__fault_count(valk_fault_kind_t kind) {
   return atomic_load(&faults[kind].passes);
 }
 
+static atomic_uint_fast64_t clock_ahead_ms;
+static atomic_int_fast64_t clock_wall_s;
+
+void valk__fault_clock(uint64_t ahead_ms, int64_t wall_s) {
+  atomic_store(&clock_ahead_ms, ahead_ms);
+  atomic_store(&clock_wall_s, wall_s);
+}
+
+uint64_t valk__fault_ahead_ms(void) {
+  return atomic_load(&clock_ahead_ms);
+}
+
+int64_t valk__fault_wall_s(void) {
+  return atomic_load(&clock_wall_s);
+}
+
 bool valk__fault(valk_fault_kind_t kind) {
   fault_t *fault = &faults[kind];
   uint64_t pass = atomic_fetch_add(&fault->passes, 1) + 1;

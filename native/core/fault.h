@@ -35,8 +35,16 @@ void valk__fault_arm(valk_fault_kind_t kind, uint64_t nth, bool sticky, int erro
 uint64_t valk__fault_count(valk_fault_kind_t kind);
 /* True if this pass must fail; sets errno to the armed error then. Any thread. */
 bool valk__fault(valk_fault_kind_t kind);
+
+/* Clocks. The monotonic one reads |ahead_ms| more from now on than the machine's (it never goes
+ * back, so neither may this), the wall clock |wall_s| more, or less. Any thread. */
+void valk__fault_clock(uint64_t ahead_ms, int64_t wall_s);
+uint64_t valk__fault_ahead_ms(void);
+int64_t valk__fault_wall_s(void);
 #else
 #define valk__fault(kind) ((void) (kind), false)
+#define valk__fault_ahead_ms() ((uint64_t) 0)
+#define valk__fault_wall_s() ((int64_t) 0)
 #endif
 
 #endif

@@ -7,14 +7,26 @@
 
 #define POKE_AFTER_MS 1000u
 #define OVERLOADED_FOR_MS 5000u
+/* The heartbeat comes four times a second. */
+#define STOOD_STILL_MS 2000u
 
 static uint64_t clock_ms(void) {
-  return uv_hrtime() / 1000000;
+  return valk__clock_ns() / 1000000;
+}
+
+/* When the engine last went on after it had stood still, as all of a suspended machine or a stopped
+ * process does; 0: never. What JavaScript did not answer meanwhile is no fault of its own. */
+static uint64_t resumed(valk_system_t *system, uint64_t now) {
+  uint64_t seen = atomic_exchange(&system->beat_ms, now);
+  if (seen != 0 && now > seen && now - seen > STOOD_STILL_MS)
+    atomic_store(&system->resumed_ms, now);
+  return atomic_load(&system->resumed_ms);
 }
 
 void valk__health_poke(valk_thread_t *thread) {
   valk_system_t *system = thread->system;
   uint64_t now = clock_ms();
+  (void) resumed(system, now);
   uv_mutex_lock(&system->lock);
   for (valk_server_t *server = system->servers; server != NULL; server = server->next) {
     const valk_consumer_t *consumer = server->consumer;
@@ -44,8 +56,13 @@ bool valk__health_answer(valk_request_t *request, const char *path, size_t lengt
     return false;
   uint64_t now = clock_ms();
   const valk_consumer_t *consumer = server->consumer;
-  uint64_t turn =
-      atomic_load(&server->consumer_gone) ? 0 : consumer->last_turn_ms(consumer->data, false);
+  uint64_t turn = 0;
+  if (!atomic_load(&server->consumer_gone)) {
+    turn = consumer->last_turn_ms(consumer->data, false);
+    uint64_t since = resumed(system, now);
+    if (turn < since)
+      turn = since;
+  }
   uint64_t age = turn < now ? now - turn : 0;
   uint64_t overloaded = atomic_load_explicit(&system->overloaded_ms, memory_order_relaxed);
   const char *status = "ok";

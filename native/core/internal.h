@@ -20,6 +20,7 @@
 
 #include "../include/valk.h"
 #include "arena.h"
+#include "fault.h"
 #include "gate.h"
 #include "h2.h"
 #include "histogram.h"
@@ -217,6 +218,8 @@ struct valk_system {
   valk_server_t *servers;
   _Atomic(const valk_consumer_t *) consumers[VALK_MAX_CONSUMERS];
   atomic_uint_fast64_t overloaded_ms;    /* when the last 503 for overload was given */
+  atomic_uint_fast64_t beat_ms;          /* when the engine last looked after health */
+  atomic_uint_fast64_t resumed_ms;       /* when it went on after it had stood still */
   atomic_uint_fast64_t requests_waiting; /* of all threads */
   atomic_uint peers;                     /* that were made: the next one's serial */
   atomic_uint orphans;                   /* handlers that run without stream and without arena */
@@ -408,8 +411,12 @@ void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *dead
 void valk__deadline_stop(valk_deadline_t *deadline);
 const char *valk__thread_date(valk_thread_t *thread);
 uint32_t valk__thread_random(valk_thread_t *thread);
+/* All that the upper half knows of time: the loop's, of its turn, and the clock itself. Any. */
 static inline uint64_t valk__now_ms(const valk_thread_t *thread) {
-  return uv_now(&thread->loop);
+  return uv_now(&thread->loop) + valk__fault_ahead_ms();
+}
+static inline uint64_t valk__clock_ns(void) {
+  return uv_hrtime() + valk__fault_ahead_ms() * 1000000;
 }
 
 /* ---- listener.c ---- */

@@ -382,7 +382,7 @@ static void post_all(valk_server_t *server, struct valk_server_mail *mails,
 void valk_server_close(valk_server_t *server, uint32_t timeout_ms, void (*on_closed)(void *data),
                        void *data) {
   valk_system_t *system = server->system;
-  shorten_deadline(server, uv_hrtime() + (uint64_t) timeout_ms * 1000000u);
+  shorten_deadline(server, valk__clock_ns() + (uint64_t) timeout_ms * 1000000u);
   uv_mutex_lock(&system->lock);
   bool closed = server->closed;
   if (!closed && on_closed != NULL) {

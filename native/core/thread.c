@@ -129,7 +129,7 @@ static void take_signals(valk_thread_t *thread) {
   unsigned signals = atomic_exchange(&thread->signals, 0);
   if (signals == 0)
     return;
-  thread->turn_ns = uv_hrtime();
+  thread->turn_ns = valk__clock_ns();
   if (signals & VALK_SIGNAL_MAIL)
     open_mail(thread);
   if (signals & VALK_SIGNAL_WAKE) {
@@ -222,7 +222,7 @@ static void on_timer(uv_timer_t *timer) {
   valk_thread_t *thread = timer->data;
   thread->timer_at_ms = 0;
   uint64_t now = valk__now_ms(thread);
-  thread->turn_ns = uv_hrtime();
+  thread->turn_ns = valk__clock_ns();
   run_deadlines(thread);
   if (thread->draining)
     valk__connections_drain(thread, NULL);
@@ -268,6 +268,7 @@ const char *valk__thread_date(valk_thread_t *thread) {
     struct timespec wall;
     struct tm tm;
     clock_gettime(CLOCK_REALTIME, &wall);
+    wall.tv_sec += valk__fault_wall_s();
     gmtime_r(&wall.tv_sec, &tm);
     /* Not strftime: its names of days and months follow the locale (RFC 9110, section 5.6.7). */
     static const char days[] = "SunMonTueWedThuFriSat";

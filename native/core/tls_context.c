@@ -211,7 +211,7 @@ static int use_certificate(SSL_CTX *ssl_context, const valk_certificate_t *optio
 static uint64_t monotonic_s(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t) now.tv_sec;
+  return (uint64_t) now.tv_sec + valk__fault_ahead_ms() / 1000;
 }
 
 static bool make_ticket_key(valk__tls_ticket_key_t *key, uint64_t now_s) {

@@ -63,6 +63,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     }
   } else if (name_length == 11 && memcmp(name, "retry-after", 11) == 0) {
     snprintf(stream->retry_after, sizeof(stream->retry_after), "%.*s", (int) value_length, value);
+  } else if (name_length == 4 && memcmp(name, "date", 4) == 0) {
+    snprintf(stream->date, sizeof(stream->date), "%.*s", (int) value_length, value);
   } else if (name_length == 9 && memcmp(name, "x-trailer", 9) == 0) {
     snprintf(stream->trailer, sizeof(stream->trailer), "%.*s", (int) value_length, value);
   }

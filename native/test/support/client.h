@@ -20,6 +20,7 @@ typedef struct {
   uint32_t checksum; /* of the body, Adler-like, in order */
   char text[256];    /* the body's beginning */
   char retry_after[16];
+  char date[32];
   char trailer[64]; /* the value of x-trailer */
   size_t send_left; /* request body bytes still to send */
   size_t send_offset;

@@ -324,7 +324,7 @@ static uint64_t last_turn(void *data, bool poke) {
   rig_t *rig = data;
   (void) poke;
   uint64_t at = atomic_load(&rig->last_turn);
-  return at != 0 ? at : uv_hrtime() / 1000000;
+  return at != 0 ? at : uv_hrtime() / 1000000 + valk__fault_ahead_ms();
 }
 
 int rig_try_start(rig_t *rig, const valk_config_t *config,
