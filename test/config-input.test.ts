@@ -2,29 +2,10 @@ import { inspect } from 'node:util';
 import vm from 'node:vm';
 import test from 'ava';
 import { resolveConfig, validateConfig } from '../lib/config.js';
-import type { AioConfig, ConfigField, ResolvedConfig } from '../lib/config-types.js';
-import { AioConfigError, AioError } from '../lib/errors.js';
+import type { AioConfig, ConfigField } from '../lib/config-types.js';
+import { AioError } from '../lib/errors.js';
 import { CONFIG_FIELDS } from '../lib/limits.js';
-
-/** The error of a call that must fail. */
-function configError(run: () => unknown): AioConfigError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof AioConfigError) return error;
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-}
-
-/** The error of resolving anything at all, types aside. */
-function errorOf(config: unknown): AioConfigError {
-  return configError(() => resolveConfig(config as AioConfig));
-}
-
-function withField(field: ConfigField, value: unknown): ResolvedConfig {
-  return { ...resolveConfig(), [field]: value } as ResolvedConfig;
-}
+import { configErrorOf, withField } from './helpers/option-errors.js';
 
 test('what is no whole number is an error, in every field', (t) => {
   const values: readonly (readonly [unknown, string])[] = [
@@ -44,7 +25,7 @@ test('what is no whole number is an error, in every field', (t) => {
   ];
   for (const field of CONFIG_FIELDS) {
     for (const [value, problem] of values) {
-      const error = errorOf({ [field]: value });
+      const error = configErrorOf({ [field]: value });
       t.is(error.message, `${field} ${problem}`);
       t.is(error.field, field);
       t.is(error.value, value);
@@ -75,7 +56,7 @@ test('a configuration must be a plain object', (t) => {
     [vm.runInNewContext('new (class { maxConnections = 5 })()'), 'an instance of a class'],
   ];
   for (const [value, kind] of values) {
-    const error = errorOf(value);
+    const error = configErrorOf(value);
     t.is(error.message, `config must be a plain object, not ${kind}`);
     t.is(error.field, 'config');
     t.is(error.value, value);
@@ -100,34 +81,34 @@ test('an unknown key is an error that names the nearest known one', (t) => {
     ['maxConn', 'maxConnections'],
   ];
   for (const [key, nearest] of keys) {
-    const error = errorOf({ [key]: 5 });
+    const error = configErrorOf({ [key]: 5 });
     t.is(error.message, `${key} is not a known option; did you mean ${nearest}?`);
     t.is(error.field, key);
     t.is(error.value, 5);
   }
-  const far = errorOf({ banana: 1 });
+  const far = configErrorOf({ banana: 1 });
   t.is(far.message, `banana is not a known option; the known ones are ${CONFIG_FIELDS.join(', ')}`);
-  t.is(errorOf({ ['x'.repeat(1_000_000)]: 1 }).field.length, 1_000_000);
+  t.is(configErrorOf({ ['x'.repeat(1_000_000)]: 1 }).field.length, 1_000_000);
 });
 
 test('an unknown key is one whatever its value and however it is defined', (t) => {
-  t.is(errorOf({ banana: undefined }).field, 'banana');
-  t.is(errorOf(JSON.parse('{ "__proto__": { "maxConnections": 5 } }')).field, '__proto__');
-  t.is(errorOf({ constructor: 1 }).field, 'constructor');
-  t.is(errorOf({ [Symbol.iterator]: 1 }).field, 'Symbol(Symbol.iterator)');
-  t.is(errorOf(Object.defineProperty({}, 'banana', { value: 1 })).field, 'banana');
+  t.is(configErrorOf({ banana: undefined }).field, 'banana');
+  t.is(configErrorOf(JSON.parse('{ "__proto__": { "maxConnections": 5 } }')).field, '__proto__');
+  t.is(configErrorOf({ constructor: 1 }).field, 'constructor');
+  t.is(configErrorOf({ [Symbol.iterator]: 1 }).field, 'Symbol(Symbol.iterator)');
+  t.is(configErrorOf(Object.defineProperty({}, 'banana', { value: 1 })).field, 'banana');
   // A field is one word, the message's first: a key that is none is told in the words that follow.
   for (const key of ['max connections', ' maxConnections', '', '\n', 'max\u00a0connections']) {
-    const error = errorOf({ [key]: 1 });
+    const error = configErrorOf({ [key]: 1 });
     t.is(error.field, 'config');
     t.true(error.message.startsWith(`config key ${JSON.stringify(key)} is not a known option`));
   }
 });
 
 test('an option of listen() is told as one', (t) => {
-  const error = errorOf({ maxResponseBodySize: 5 });
+  const error = configErrorOf({ maxResponseBodySize: 5 });
   t.is(error.message, 'maxResponseBodySize is an option of listen(), not of start()');
-  t.is(errorOf({ port: 8443 }).message, 'port is an option of listen(), not of start()');
+  t.is(configErrorOf({ port: 8443 }).message, 'port is an option of listen(), not of start()');
 });
 
 test('what is inherited counts for nothing', (t) => {
@@ -158,19 +139,19 @@ test('a getter is read once, and what it throws is the cause of an error of ours
       throw cause;
     },
   };
-  t.is(errorOf(throwing).message, 'config could not be read');
-  t.is(errorOf(throwing).cause, cause);
+  t.is(configErrorOf(throwing).message, 'config could not be read');
+  t.is(configErrorOf(throwing).cause, cause);
   const { proxy, revoke } = Proxy.revocable({}, {});
   revoke();
-  t.is(errorOf(proxy).field, 'config');
+  t.is(configErrorOf(proxy).field, 'config');
 });
 
 test('an error shows its name, and no value that may be a secret', (t) => {
-  const error = errorOf({ passphrase: 'open sesame' });
+  const error = configErrorOf({ passphrase: 'open sesame' });
   t.is(error.name, 'AioConfigError');
   t.is(error.value, 'open sesame');
   t.true(error.stack?.startsWith('AioConfigError: passphrase is not a known option'));
   t.false(inspect(error).includes('open sesame'));
-  t.true(inspect(errorOf({ maxConnections: -5 })).includes('value: -5'));
+  t.true(inspect(configErrorOf({ maxConnections: -5 })).includes('value: -5'));
   t.is(new AioError('ERR_VALK_AIO_STOPPED', 'stopped').name, 'AioError');
 });

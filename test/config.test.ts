@@ -4,30 +4,11 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import { configWarnings, defaultConfig, resolveConfig, validateConfig } from '../lib/config.js';
 import type { AioConfig, ConfigField, ResolvedConfig } from '../lib/config-types.js';
-import { AioConfigError, AioError } from '../lib/errors.js';
+import { AioError } from '../lib/errors.js';
 import { CONFIG_FIELDS, CONFIG_LIMITS } from '../lib/limits.js';
+import { configErrorOf, withField } from './helpers/option-errors.js';
 
 const MIB = 1024 * 1024;
-
-/** The error of a call that must fail. */
-function configError(run: () => unknown): AioConfigError {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof AioConfigError) return error;
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-}
-
-/** The error of resolving anything at all, types aside. */
-function errorOf(config: unknown): AioConfigError {
-  return configError(() => resolveConfig(config as AioConfig));
-}
-
-function withField(field: ConfigField, value: unknown): ResolvedConfig {
-  return { ...resolveConfig(), [field]: value } as ResolvedConfig;
-}
 
 test('T1: default configuration', (t) => {
   const expected = {
@@ -104,13 +85,13 @@ test('T5: validation of relationships', (t) => {
   t.is(validateConfig(withField('arenaPoolSize', 10)), null);
   // A tenth is rounded down.
   t.is(resolveConfig({ maxConnections: 109, arenaPoolSize: 10 }).arenaPoolSize, 10);
-  t.is(errorOf({ maxConnections: 110, arenaPoolSize: 10 }).field, 'arenaPoolSize');
+  t.is(configErrorOf({ maxConnections: 110, arenaPoolSize: 10 }).field, 'arenaPoolSize');
 });
 
 test('T7: a configuration that breaks a limit or a relationship throws', (t) => {
-  const limit = errorOf({ maxConnections: 100, tcpBufferPoolSize: 10 });
+  const limit = configErrorOf({ maxConnections: 100, tcpBufferPoolSize: 10 });
   t.is(limit.message, 'tcpBufferPoolSize must be between 16 and 1,000,000');
-  const relationship = errorOf({ maxConnections: 100, tcpBufferPoolSize: 50 });
+  const relationship = configErrorOf({ maxConnections: 100, tcpBufferPoolSize: 50 });
   t.is(relationship.message, 'tcpBufferPoolSize must be >= maxConnections');
   t.is(relationship.code, 'ERR_VALK_AIO_CONFIG');
   t.is(relationship.field, 'tcpBufferPoolSize');
@@ -119,9 +100,9 @@ test('T7: a configuration that breaks a limit or a relationship throws', (t) => 
 });
 
 test('T9: an explicit 0 for a primary is an error', (t) => {
-  t.is(errorOf({ maxConnections: 0 }).message, 'maxConnections must be between 1 and 100,000');
-  t.is(errorOf({ maxConnections: 0 }).value, 0);
-  t.is(errorOf({ maxConcurrentStreams: 0 }).message, 'maxConcurrentStreams must be between 1 and 1,000');
+  t.is(configErrorOf({ maxConnections: 0 }).message, 'maxConnections must be between 1 and 100,000');
+  t.is(configErrorOf({ maxConnections: 0 }).value, 0);
+  t.is(configErrorOf({ maxConcurrentStreams: 0 }).message, 'maxConcurrentStreams must be between 1 and 1,000');
 });
 
 test('every limit is exact, and its message names it', (t) => {
@@ -155,8 +136,8 @@ test('every limit is exact, and its message names it', (t) => {
     const message = `${field} must be between ${range}`;
     t.is(validateConfig(withField(field, min - 1)), message);
     t.is(validateConfig(withField(field, max + 1)), message);
-    t.is(errorOf({ [field]: max + 1 }).message, message);
-    t.is(errorOf({ [field]: -1 }).message, message);
+    t.is(configErrorOf({ [field]: max + 1 }).message, message);
+    t.is(configErrorOf({ [field]: -1 }).message, message);
     // Beside the largest pools, so that no relationship is in the way.
     const roomy = { maxConnections: 1, tcpBufferPoolSize: 1_000_000, arenaPoolSize: 10_000 };
     t.is(resolveConfig({ ...roomy, [field]: max })[field], max);
@@ -187,8 +168,8 @@ test("validateConfig reports the seed's fields, then relationships, then the res
 });
 
 test('resolveConfig keeps to the same order', (t) => {
-  t.is(errorOf({ queueTimeoutMs: 'soon', tcpBufferPoolSize: 50 }).field, 'tcpBufferPoolSize');
-  t.is(errorOf({ queueTimeoutMs: 'soon', tcpBufferPoolSize: 500 }).field, 'queueTimeoutMs');
+  t.is(configErrorOf({ queueTimeoutMs: 'soon', tcpBufferPoolSize: 50 }).field, 'tcpBufferPoolSize');
+  t.is(configErrorOf({ queueTimeoutMs: 'soon', tcpBufferPoolSize: 500 }).field, 'queueTimeoutMs');
 });
 
 test('undefined derives, and 0 does for derived and size fields', (t) => {
@@ -211,7 +192,7 @@ test('undefined derives, and 0 does for derived and size fields', (t) => {
   for (const field of CONFIG_FIELDS) {
     if (derived.includes(field)) continue;
     if (CONFIG_LIMITS[field].min === 0) t.is(resolveConfig({ [field]: -0 })[field], 0);
-    else t.is(errorOf({ [field]: 0 }).field, field);
+    else t.is(configErrorOf({ [field]: 0 }).field, field);
   }
 });
 

@@ -5,8 +5,8 @@ import type { ListenOptions, ResolvedListenOptions } from '../lib/config-types.j
 import { AioConfigError } from '../lib/errors.js';
 import { LISTEN_FIELDS } from '../lib/limits.js';
 import { resolveListenOptions } from '../lib/listen-options.js';
+import { listenErrorOf, listenFieldError, PEM } from './helpers/option-errors.js';
 
-const PEM = { key: 'a key', cert: 'a certificate' };
 const MIB = 1024 * 1024;
 
 function text(bytes: Uint8Array): string {
@@ -15,22 +15,6 @@ function text(bytes: Uint8Array): string {
 
 function resolve(options: Omit<ListenOptions, 'key' | 'cert'> = {}): ResolvedListenOptions {
   return resolveListenOptions({ ...PEM, ...options });
-}
-
-/** The error of bad options, types aside. */
-function errorOf(options: unknown): AioConfigError {
-  try {
-    resolveListenOptions(options as ListenOptions);
-  } catch (error) {
-    if (error instanceof AioConfigError) return error;
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-}
-
-/** The error of one bad option beside good ones. */
-function fieldError(field: keyof ListenOptions, value: unknown): AioConfigError {
-  return errorOf({ ...PEM, [field]: value });
 }
 
 test('key and certificate suffice', (t) => {
@@ -129,7 +113,7 @@ test('options must be a plain object', (t) => {
     [8443, 'a number'],
     [new URL('https://localhost'), 'an instance of a class'],
   ] as const) {
-    const error = errorOf(value);
+    const error = listenErrorOf(value);
     t.is(error.message, `options must be a plain object, not ${kind}`);
     t.is(error.field, 'options');
   }
@@ -137,19 +121,19 @@ test('options must be a plain object', (t) => {
 });
 
 test('an unknown key is an error with the nearest known name', (t) => {
-  t.is(errorOf({ ...PEM, certificate: 1 }).field, 'certificate');
-  t.is(errorOf({ ...PEM, prot: 1 }).message, 'prot is not a known option; did you mean port?');
-  t.is(errorOf({ ...PEM, hostname: '::' }).message, 'hostname is not a known option; did you mean host?');
+  t.is(listenErrorOf({ ...PEM, certificate: 1 }).field, 'certificate');
+  t.is(listenErrorOf({ ...PEM, prot: 1 }).message, 'prot is not a known option; did you mean port?');
+  t.is(listenErrorOf({ ...PEM, hostname: '::' }).message, 'hostname is not a known option; did you mean host?');
   t.is(
-    errorOf({ ...PEM, maxRequestBodySize: 5 }).message,
+    listenErrorOf({ ...PEM, maxRequestBodySize: 5 }).message,
     'maxRequestBodySize is an option of start(), not of listen()',
   );
-  t.is(errorOf(JSON.parse('{ "key": "k", "cert": "c", "__proto__": {} }')).field, '__proto__');
+  t.is(listenErrorOf(JSON.parse('{ "key": "k", "cert": "c", "__proto__": {} }')).field, '__proto__');
 });
 
 test('key and cert are strings or bytes, and required', (t) => {
   for (const field of ['key', 'cert'] as const) {
-    t.regex(fieldError(field, undefined).message, new RegExp(`^${field} is required: `));
+    t.regex(listenFieldError(field, undefined).message, new RegExp(`^${field} is required: `));
     for (const value of [
       null,
       5,
@@ -159,7 +143,7 @@ test('key and cert are strings or bytes, and required', (t) => {
       new Uint16Array(2),
       new DataView(new ArrayBuffer(2)),
     ]) {
-      const error = fieldError(field, value);
+      const error = listenFieldError(field, value);
       t.is(error.field, field);
       t.is(error.value, value);
       t.regex(error.message, new RegExp(`^${field} must be the \\S+( key)? in PEM, a string or bytes, not `));
@@ -170,19 +154,19 @@ test('key and cert are strings or bytes, and required', (t) => {
 test('port is between 0 and 65,535', (t) => {
   t.is(resolve({ port: 0 }).port, 0);
   t.is(resolve({ port: -0 }).port, 0);
-  for (const port of [-1, 65_536]) t.is(fieldError('port', port).message, 'port must be between 0 and 65,535');
-  t.is(fieldError('port', '8443').message, 'port must be a number, not a string');
-  t.is(fieldError('port', 84.43).message, 'port must be an integer, not 84.43');
-  t.is(fieldError('port', null).message, 'port must be a number, not null');
+  for (const port of [-1, 65_536]) t.is(listenFieldError('port', port).message, 'port must be between 0 and 65,535');
+  t.is(listenFieldError('port', '8443').message, 'port must be a number, not a string');
+  t.is(listenFieldError('port', 84.43).message, 'port must be an integer, not 84.43');
+  t.is(listenFieldError('port', null).message, 'port must be a number, not null');
 });
 
 test('host is an address or a name', (t) => {
   for (const host of ['0.0.0.0', '::', 'fe80::1%eth0', 'localhost', 'my_host.example'])
     t.is(resolve({ host }).host, host);
   for (const host of ['', '[::1]', 'https://localhost', 'a b', 'a\0b', 'a/b', 'a'.repeat(256)]) {
-    t.is(fieldError('host', host).message, 'host must be an IP address or a host name, without brackets');
+    t.is(listenFieldError('host', host).message, 'host must be an IP address or a host name, without brackets');
   }
-  for (const host of [null, 0, ['::']]) t.is(fieldError('host', host).field, 'host');
+  for (const host of [null, 0, ['::']]) t.is(listenFieldError('host', host).field, 'host');
 });
 
 test('maxResponseBodySize bounds streams only where it is set', (t) => {
@@ -197,29 +181,29 @@ test('maxResponseBodySize bounds streams only where it is set', (t) => {
   t.deepEqual(sizes(Number.MAX_SAFE_INTEGER), [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]);
   t.deepEqual(sizes(Number.POSITIVE_INFINITY), [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]);
   for (const value of [-1, 1.5, Number.NaN, Number.NEGATIVE_INFINITY, 2 ** 53]) {
-    const { message } = fieldError('maxResponseBodySize', value);
+    const { message } = listenFieldError('maxResponseBodySize', value);
     t.is(message, 'maxResponseBodySize must be a positive integer or Infinity');
   }
-  t.is(fieldError('maxResponseBodySize', '64MB').message, 'maxResponseBodySize must be a number, not a string');
+  t.is(listenFieldError('maxResponseBodySize', '64MB').message, 'maxResponseBodySize must be a number, not a string');
 });
 
 test('error503Body is a string or bytes of 64 KiB at most', (t) => {
   t.is(text(resolve({ error503Body: 'später' }).error503Body), 'später');
   t.is(resolve({ error503Body: '' }).error503Body.length, 0);
   t.is(resolve({ error503Body: new Uint8Array(65_536) }).error503Body.length, 65_536);
-  t.is(fieldError('error503Body', 'ä'.repeat(32_769)).message, 'error503Body must be at most 64KB');
-  for (const value of [null, 5, {}]) t.is(fieldError('error503Body', value).field, 'error503Body');
+  t.is(listenFieldError('error503Body', 'ä'.repeat(32_769)).message, 'error503Body must be at most 64KB');
+  for (const value of [null, 5, {}]) t.is(listenFieldError('error503Body', value).field, 'error503Body');
 });
 
 test('bodyMode, onError and sendDate', (t) => {
   t.is(resolve({ bodyMode: 'buffer' }).bodyMode, 'buffer');
   for (const value of ['Stream', '', null, true]) {
-    t.is(fieldError('bodyMode', value).message, "bodyMode must be 'buffer' or 'stream'");
+    t.is(listenFieldError('bodyMode', value).message, "bodyMode must be 'buffer' or 'stream'");
   }
   for (const value of [null, 'log', {}])
-    t.regex(fieldError('onError', value).message, /^onError must be a function, not /);
+    t.regex(listenFieldError('onError', value).message, /^onError must be a function, not /);
   for (const value of [null, 0, 'no']) {
-    t.regex(fieldError('sendDate', value).message, /^sendDate must be true or false, not /);
+    t.regex(listenFieldError('sendDate', value).message, /^sendDate must be true or false, not /);
   }
 });
 
@@ -244,17 +228,17 @@ test('health: two paths, a port, a bound', (t) => {
     [{ jsStallTimeoutMs: '30s' }, 'health jsStallTimeoutMs must be a number, not a string'],
   ];
   for (const [health, message] of messages) {
-    const error = fieldError('health', health);
+    const error = listenFieldError('health', health);
     t.is(error.message, message);
     t.is(error.field, 'health');
   }
 });
 
 test('health has a port and paths that nothing else has', (t) => {
-  t.is(errorOf({ ...PEM, port: 8443, health: { port: 8443 } }).field, 'health');
+  t.is(listenErrorOf({ ...PEM, port: 8443, health: { port: 8443 } }).field, 'health');
   t.is(resolve({ port: 0, health: { port: 0 } }).health?.port, 0);
   const staticRoutes = { '/readyz': { body: 'ready' } };
-  t.is(errorOf({ ...PEM, staticRoutes, health: {} }).message, 'health path /readyz is one of staticRoutes too');
+  t.is(listenErrorOf({ ...PEM, staticRoutes, health: {} }).message, 'health path /readyz is one of staticRoutes too');
   // On a listener of its own nothing stands in the way.
   t.is(resolve({ staticRoutes, health: { port: 0 } }).staticRoutes.length, 1);
 });

@@ -3,8 +3,7 @@ import fc from 'fast-check';
 import type { ListenOptions, ResolvedListenOptions, ResolvedStaticRoute, StaticRoute } from '../lib/config-types.js';
 import { AioConfigError } from '../lib/errors.js';
 import { resolveListenOptions } from '../lib/listen-options.js';
-
-const PEM = { key: 'a key', cert: 'a certificate' };
+import { listenFieldError, PEM } from './helpers/option-errors.js';
 
 function text(bytes: Uint8Array): string {
   return new TextDecoder().decode(bytes);
@@ -14,22 +13,6 @@ function resolve(options: Omit<ListenOptions, 'key' | 'cert'> = {}): ResolvedLis
   return resolveListenOptions({ ...PEM, ...options });
 }
 
-/** The error of bad options, types aside. */
-function errorOf(options: unknown): AioConfigError {
-  try {
-    resolveListenOptions(options as ListenOptions);
-  } catch (error) {
-    if (error instanceof AioConfigError) return error;
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-}
-
-/** The error of one bad option beside good ones. */
-function fieldError(field: keyof ListenOptions, value: unknown): AioConfigError {
-  return errorOf({ ...PEM, [field]: value });
-}
-
 function routeOf(route: StaticRoute): ResolvedStaticRoute {
   const [resolved] = resolve({ staticRoutes: { '/x': route } }).staticRoutes;
   if (resolved === undefined) throw new Error('no route');
@@ -37,7 +20,7 @@ function routeOf(route: StaticRoute): ResolvedStaticRoute {
 }
 
 function routeMessage(route: unknown): string {
-  const error = fieldError('staticRoutes', { '/x': route });
+  const error = listenFieldError('staticRoutes', { '/x': route });
   if (error.field !== 'staticRoutes') throw new Error(`the field is ${error.field}`);
   return error.message;
 }
@@ -134,7 +117,7 @@ test('a bad static route is an error of staticRoutes', (t) => {
     t.regex(routeMessage({ headers: { a: value } }), /^staticRoutes "\/x" headers a must have no CR, LF, NUL/);
   }
   for (const routes of [null, [], '/x', new Map()]) {
-    t.regex(fieldError('staticRoutes', routes).message, /^staticRoutes must be a plain object of paths, not /);
+    t.regex(listenFieldError('staticRoutes', routes).message, /^staticRoutes must be a plain object of paths, not /);
   }
 });
 
@@ -144,7 +127,7 @@ test('a static path is what a client sends', (t) => {
   }
   for (const path of ['', 'robots.txt', '*', '/a?b', '/a#b']) {
     t.is(
-      fieldError('staticRoutes', { [path]: {} }).message,
+      listenFieldError('staticRoutes', { [path]: {} }).message,
       `staticRoutes ${JSON.stringify(path)} must be a path that begins with / and has no ? or #`,
     );
   }
@@ -157,7 +140,7 @@ test('a static path is what a client sends', (t) => {
     ['/a\n', '/a'],
   ] as const) {
     t.is(
-      fieldError('staticRoutes', { [path]: {} }).message,
+      listenFieldError('staticRoutes', { [path]: {} }).message,
       `staticRoutes ${JSON.stringify(path)} must be a path as clients send it: ${JSON.stringify(sent)}`,
     );
   }
@@ -176,7 +159,7 @@ test('what getters and iterators throw is the cause of an error of ours', (t) =>
     },
   };
   for (const route of [thrower, { headers: endless }]) {
-    const error = fieldError('staticRoutes', { '/x': route });
+    const error = listenFieldError('staticRoutes', { '/x': route });
     t.is(error.field, 'staticRoutes');
     t.is(error.cause, cause);
   }
