@@ -24,6 +24,15 @@ async function closing(client: RawClient, mostMs: number): Promise<void> {
   for (const end = performance.now() + mostMs; !client.closed && performance.now() < end; await sleep(50));
 }
 
+/** The counters of `stats()` that each attack moves. */
+export const CAUSES: Record<keyof typeof ATTACKS, readonly string[]> = {
+  resets: ['request.reset.client', 'connection.closed.flood'],
+  pings: ['connection.closed.flood'],
+  slowHeaders: ['connection.closed.headersTimeout'],
+  slowReader: ['request.reset.writeTimeout'],
+  vanish: ['connection.closed.peer'],
+};
+
 /** By name: each takes the port. */
 export const ATTACKS = {
   resets: (port: number) =>
@@ -50,9 +59,11 @@ export const ATTACKS = {
   slowReader: (port: number) =>
     over(port, [[SETTING.initialWindowSize, 0]], async (client) => {
       const ids = Array.from({ length: 20 }, () => client.request('/down'));
-      for (let round = 0; round < 20 && !client.closed; round++, await sleep(100)) {
+      for (let round = 0; round < 10 && !client.closed; round++, await sleep(100)) {
         for (const id of ids) client.openWindow(id, 1);
       }
+      // Then it takes nothing more.
+      await closing(client, 4000);
     }),
   vanish: async (port: number) => {
     const sockets = Array.from({ length: 10 }, () => connect(port, '127.0.0.1').on('error', () => {}));

@@ -10,7 +10,8 @@ import { parseArgs } from 'node:util';
 import type { KeyAndCertificate } from 'valk-aio';
 import { Authority } from '../helpers/authority.js';
 import { ask } from '../helpers/client.js';
-import { ATTACKS } from './attacks.js';
+import { counter } from '../helpers/counter.js';
+import { ATTACKS, CAUSES } from './attacks.js';
 import type { Figures, Order } from './server.js';
 
 // How much more than after the first minute there may be at the end.
@@ -56,6 +57,9 @@ class Server {
   }
 
   async restart(): Promise<void> {
+    // The counters end with the system that they belong to.
+    const { stats } = await this.order({ what: 'figures' });
+    for (const path of COUNTERS) moved[path] = (moved[path] ?? 0) + counter(stats, path);
     this.begun++;
     await this.order({ what: 'restart' });
     this.ended++;
@@ -66,8 +70,13 @@ class Server {
   }
 }
 
+const COUNTERS = [...new Set(Object.values(CAUSES).flat())];
+/** What the counters of all systems that have ended add up to. */
+const moved: Record<string, number> = {};
+
 const server = new Server();
 const counts = { answered: 0, retried: 0, lost: 0, certificates: 0, attacks: {} as Record<string, number> };
+const leaks: string[] = [];
 let paused = false;
 let stopped = false;
 let busy = 0;
@@ -152,10 +161,32 @@ async function every(milliseconds: number, act: (round: number) => Promise<unkno
   }
 }
 
+/** What a system must have given back once its clients have gone. */
+const HELD = [
+  'connection.active',
+  'connection.waiting',
+  'request.active',
+  'request.waiting',
+  'arenas.inUse',
+  'buffers.inUse',
+  'queue.inUse',
+];
+
+/** What is still held some seconds after the clients have gone. */
+async function held(): Promise<string[]> {
+  for (const end = performance.now() + 15_000; ; await sleep(100)) {
+    const { stats } = await server.order({ what: 'figures' });
+    const left = HELD.filter((path) => counter(stats, path) > 0).map((path) => `${path} ${counter(stats, path)}`);
+    if (left.length === 0 || performance.now() > end) return left;
+  }
+}
+
 /** The server's figures at rest: no traffic, no connection, what arenas hold given back. */
 async function rest(): Promise<Figures> {
   paused = true;
   while (busy > 0) await sleep(50);
+  // Of the system that had the traffic, before another takes its place.
+  for (const path of await held()) leaks.push(path);
   await server.restart();
   await sleep(3000);
   const figures = await server.order({ what: 'figures' });
@@ -170,7 +201,7 @@ function show(name: string, { rssBytes, descriptors, threads, stats }: Figures):
 }
 
 const [certificate] = certificates as [KeyAndCertificate];
-const config = { maxConnections: 200, handshakeTimeoutMs: 2000, headersTimeoutMs: 2000 };
+const config = { maxConnections: 200, handshakeTimeoutMs: 2000, headersTimeoutMs: 2000, writeTimeoutMs: 2000 };
 ({ port: server.port } = await server.order({ what: 'start', config, certificate }));
 const totalMs = minutes * 60_000;
 const warmMs = Math.min(60_000, totalMs / 2);
@@ -192,9 +223,15 @@ stopped = true;
 await Promise.all(running);
 server.end();
 show('at the end', last);
-console.log(JSON.stringify({ minutes, restarts: server.ended, ...counts }));
+console.log(JSON.stringify({ minutes, restarts: server.ended, ...counts, moved }));
 const grown = (['rssBytes', 'descriptors', 'threads'] as const).filter((name) => last[name] > first[name] + MORE[name]);
 for (const name of grown) console.log(`grown: ${name}, from ${first[name]} to ${last[name]}`);
-const failed = grown.length > 0 || counts.lost > 0 || last.stats.connection.active > 0 || counts.answered === 0;
+for (const leak of leaks) console.log(`still held at rest: ${leak}`);
+const unmoved = Object.entries(CAUSES).flatMap(([name, paths]) => {
+  const missing = (counts.attacks[name] ?? 0) === 0 ? ['was never run'] : paths.filter((path) => moved[path] === 0);
+  return missing.map((what) => `${name}: ${what}`);
+});
+for (const what of unmoved) console.log(`not moved by ${what}`);
+const failed = [grown, leaks, unmoved].some((found) => found.length > 0) || counts.lost > 0 || counts.answered === 0;
 console.log(failed ? 'not ok' : 'ok');
 process.exitCode = failed ? 1 : 0;
