@@ -45,6 +45,8 @@ function tooLarge(fields: Record<string, string>): Attack {
 const many = (count: number, value: string): Record<string, string> =>
   Object.fromEntries(Array.from({ length: count }, (_, at) => [`x-${at}`, value]));
 
+const SIZES = Buffer.concat([Buffer.alloc(8000, 0x20), encode({ ':path': '/never' })]);
+
 export const memory: Record<string, Attack> = {
   'zero windows with a large answer on each stream': siege(askMuch, {
     settings: [[SETTING.initialWindowSize, 0]],
@@ -73,8 +75,8 @@ export const memory: Record<string, Attack> = {
     pace: (peer) => peer.when(() => peer.answers >= peer.streams),
   }),
   'HPACK table sizes that go up and down': flood(
-    (peer) => headers(peer.stream(), Buffer.concat([Buffer.alloc(8000, 0x20), encode({ ':path': '/never' })])),
-    { frames: 1, pace: (peer) => peer.when(() => peer.resets >= peer.streams) },
+    (peer) => Buffer.concat(Array.from({ length: 20 }, () => headers(peer.stream(), SIZES))),
+    { frames: 20, pace: (peer) => peer.when(() => peer.resets >= peer.streams) },
   ),
   'header lists of 48 KiB': tooLarge(many(48, 'v'.repeat(950))),
   'header lists of 80 KiB': tooLarge(many(80, 'v'.repeat(950))),
