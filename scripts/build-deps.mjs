@@ -67,11 +67,14 @@ function mirrors() {
   return [...new Set([...uris.matchAll(/^'(\S+?\/)dists\//gm)].map(([, uri]) => uri))];
 }
 
+/** The sources cannot be had here; every other error is a build that failed. */
+export class NoSource extends Error {}
+
 async function download({ name, version, archive, sha256 }) {
   const file = path.join(sourceFolder, path.basename(archive));
   if (fs.existsSync(file)) return file;
   if (!hasCommand('apt-get') || !fs.existsSync(aptHelper))
-    throw new Error('the sources come by apt, which is not here');
+    throw new NoSource('the sources come by apt, which is not here');
   const failures = [];
   for (const mirror of mirrors()) {
     const args = ['download-file', `${mirror}${archive}`, `${file}.part`, `SHA256:${sha256}`];
@@ -84,7 +87,7 @@ async function download({ name, version, archive, sha256 }) {
     failures.push(errors.filter((line) => /\b(E:|Err:)/.test(line)).join('\n') || errors.at(-1));
     for (const left of ['.part', '.part.FAILED']) fs.rmSync(file + left, { force: true });
   }
-  throw new Error(
+  throw new NoSource(
     `the source of ${name} ${version} could not be fetched from any archive that apt is configured with\n` +
       `${failures.join('\n') || '  apt names no archive'}\n` +
       '  (an archive that no longer keeps this version needs a newer one, with its checksum, in scripts/build-deps.mjs)',

@@ -1,5 +1,6 @@
 // Fuzzes what takes bytes from outside: `npm run test:fuzz`, with VALK_FUZZ_SECONDS for each target (default 60) and
 // VALK_FUZZ_TARGETS for some of them. What a run adds to the seeds of native/fuzz/corpus stays in build-native/fuzz.
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setup } from './setup.mjs';
@@ -8,6 +9,9 @@ import { cores, readLog, root, run } from './support.mjs';
 const seconds = Number(process.env.VALK_FUZZ_SECONDS ?? 60);
 const corpus = path.join(root, 'native/fuzz/corpus');
 const targets = (process.env.VALK_FUZZ_TARGETS ?? fs.readdirSync(corpus).join(' ')).split(' ').sort();
+
+// Sanitizers of this age lose their way in a wide randomised address space: so scripts/run-native.sh, too.
+const fixed = spawnSync('setarch', ['-R', 'true'], { stdio: 'ignore' }).status === 0 ? ['setarch', '-R'] : [];
 
 async function fuzz(target) {
   const folder = path.join(root, 'build-native/fuzz', target);
@@ -19,7 +23,8 @@ async function fuzz(target) {
   ];
   const name = `fuzz-${target}`;
   const program = path.join(root, `build-native/fuzz/fuzz_${target}`);
-  const { ok, log } = await run(name, program, args, { timeoutMs: (seconds + 120) * 1000 });
+  const [command, ...rest] = [...fixed, program, ...args];
+  const { ok, log } = await run(name, command, rest, { timeoutMs: (seconds + 120) * 1000 });
   const text = fs.readFileSync(log, 'utf8');
   const executions = text.match(/number_of_executed_units: (\d+)/)?.[1] ?? 0;
   const [coverage] = [...text.matchAll(/cov: \d+ ft: \d+/g)].at(-1) ?? ['cov: ?'];

@@ -2,10 +2,12 @@
 // Where it may not install them it says which are missing, and exits with 1.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { hasCommand, readLog, run } from './support.mjs';
 
-const multiarch = '/usr/lib/x86_64-linux-gnu';
+const machine = os.machine();
+const multiarch = `/usr/lib/${machine}-linux-gnu`;
 const command = (name, debian = name) => ({ what: name, debian, isThere: () => hasCommand(name) });
 const file = (what, debian, ...paths) => ({ what, debian, isThere: () => paths.some((path) => fs.existsSync(path)) });
 
@@ -46,7 +48,11 @@ const needs = {
   model: [command('spin')],
   fuzz: [
     command('clang-14'),
-    file('libFuzzer', 'libclang-rt-14-dev', '/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a'),
+    file(
+      'libFuzzer',
+      'libclang-rt-14-dev',
+      `/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-${machine}.a`,
+    ),
   ],
 };
 

@@ -4,7 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { buildDeps } from './build-deps.mjs';
+import { buildDeps, NoSource } from './build-deps.mjs';
 import { root } from './support.mjs';
 
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'valk-aio-pack-'));
@@ -123,21 +123,44 @@ fs.writeFileSync(path.join(user, 'commonjs.cjs'), "require('./serve.cjs')(requir
 const home = path.join(user, 'node_modules/valk-aio');
 let tarball;
 
-// The libraries of the shipped addon are built here, where they stay, and not in the copy. Where they cannot be built,
-// the prebuild in the copy finds that out for itself and falls back.
+// The libraries of the shipped addon are built here, where they stay, and not in the copy. Where their sources cannot be
+// had, the package is tested with the system's, and the line below says so.
 let prefix = process.env.VALK_DEPS_PREFIX ?? '';
+let origin = 'those of VALK_DEPS_PREFIX';
 try {
-  prefix ||= await buildDeps();
+  if (!prefix) {
+    prefix = await buildDeps();
+    origin = 'built from their sources, as in a shipped addon';
+  }
 } catch (error) {
+  if (!(error instanceof NoSource)) throw error;
+  origin = "THE SYSTEM'S, since the sources of the newer ones cannot be had";
   console.log(`# ${error.message.replaceAll('\n', '\n# ')}`);
 }
 
+test('without the newer libraries no prebuild is made unasked', () => {
+  const env = { ...process.env, PATH: bin, CC: '/usr/bin/cc', VALK_DEPS_PREFIX: '' };
+  const { status, stderr } = spawnSync(process.execPath, ['scripts/prebuild.mjs'], {
+    cwd: copy,
+    env,
+    encoding: 'utf8',
+  });
+  expect(status === 1 && stderr.includes('-- --system-libraries'), `exit status ${status}\n${stderr}`);
+  const made = fs.readdirSync(path.join(copy, 'prebuilds')).filter((name) => name !== 'README.md');
+  expect(made.length === 0, `prebuilds: ${made.join(', ')}`);
+});
+
 test('the prebuild is made, and linked as it should be', () => {
-  sh(copy, process.execPath, ['scripts/prebuild.mjs'], { VALK_DEPS_PREFIX: prefix });
+  const flags = prefix ? [] : ['--system-libraries'];
+  sh(copy, process.execPath, ['scripts/prebuild.mjs', ...flags], { VALK_DEPS_PREFIX: prefix });
   const folder = path.join(copy, 'prebuilds', `${process.platform}-${process.arch}`);
   const files = fs.readdirSync(folder);
   expect(files.length === 1 && files[0].endsWith('.node'), `prebuilds: ${files.join(', ')}`);
-  sh(copy, process.execPath, ['scripts/check-addon.mjs', path.join(folder, files[0])]);
+  const addon = path.join(folder, files[0]);
+  sh(copy, process.execPath, ['scripts/check-addon.mjs', addon]);
+  const print = 'console.log(JSON.stringify(require(process.argv[1]).versions()))';
+  const { opensslRuntime, nghttp2Runtime } = JSON.parse(sh(copy, process.execPath, ['-e', print, addon]));
+  console.log(`# libraries: OpenSSL ${opensslRuntime} and nghttp2 ${nghttp2Runtime}, ${origin}`);
 });
 
 test('the tarball holds the package and no build', () => {

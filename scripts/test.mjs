@@ -94,7 +94,10 @@ async function onNode24() {
 
 async function pack() {
   const { ok, log } = await run('pack', node, [script('test-pack.mjs')], { timeoutMs: minutes(20) });
-  const { passed, failed } = readTap(fs.readFileSync(log, 'utf8'));
+  const text = fs.readFileSync(log, 'utf8');
+  const { passed, failed } = readTap(text);
+  // Which pair of libraries the package was tested with, which not every machine can build.
+  for (const [, line] of text.matchAll(/^# (libraries: .*)$/gm)) console.log(`pack: ${line}`);
   return { passed, failed: ok ? failed : Math.max(failed, 1), logs: ok ? [] : [log] };
 }
 
