@@ -32,6 +32,7 @@ static size_t size_of(const header_t *header) {
 _Static_assert(sizeof(header_t) == 16, "a header keeps the alignment of malloc");
 
 static _Thread_local valk_ledger_t *current;
+static _Thread_local uint32_t openssl_failures;
 
 #if VALK__MEMCHECK
 char valk__charged_pool;
@@ -267,14 +268,22 @@ valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger) {
   return previous;
 }
 
+uint32_t valk_ledger_openssl_failures(void) {
+  return openssl_failures;
+}
+
 static void *openssl_malloc(size_t size, const char *file, int line) {
   (void) file, (void) line;
-  return valk_ledger_malloc(current, size);
+  void *block = valk_ledger_malloc(current, size);
+  openssl_failures += block == NULL;
+  return block;
 }
 
 static void *openssl_realloc(void *block, size_t size, const char *file, int line) {
   (void) file, (void) line;
-  return valk_ledger_realloc(current, block, size);
+  void *moved = valk_ledger_realloc(current, block, size);
+  openssl_failures += moved == NULL && size > 0;
+  return moved;
 }
 
 static void openssl_free(void *block, const char *file, int line) {

@@ -403,6 +403,7 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
     return explain(&sentence, "OpenSSL cannot be initialised, or was used before this library");
   }
   ERR_clear_error();
+  uint32_t failures = valk_ledger_openssl_failures();
   valk_tls_context_t *context = OPENSSL_zalloc(sizeof *context);
   if (!context) {
     ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
@@ -438,6 +439,12 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
   }
   if (status == 0) {
     status = make_named(context, options, &sentence);
+  }
+  /* Also when OpenSSL made do: it takes a certificate whose key it had no memory to decode, and
+   * then could not verify a client by it as long as the context lives. */
+  if (valk_ledger_openssl_failures() != failures) {
+    ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+    status = explain(&sentence, "no memory for the TLS context");
   }
   if (status != 0) {
     free_context(context);

@@ -1,4 +1,6 @@
 /* A server's certificate changes while clients connect; the end of that. */
+#include "../core/fault.h"
+#include "../core/internal.h"
 #include "support/client.h"
 #include "support/rig.h"
 #include "test.h"
@@ -56,5 +58,59 @@ TEST(certificates_change_while_clients_connect) {
   ASSERT_EQ(valk_server_set_secure_context(rig.server, &options, error, sizeof(error)),
             VALK_ESTOPPED);
   ASSERT_STR_EQ(error, "the server has been closed");
+  rig_stop(&rig);
+}
+
+TEST(a_context_that_cannot_be_made_leaves_the_old_one_in_use) {
+  static const valk_fault_kind_t kinds[] = {VALK_FAULT_MALLOC, VALK_FAULT_LOCK};
+  const char *step = getenv("FAULT_STEP");
+  valk_certificate_t contexts[] = {
+      {"a.test", rig_key(), strlen(rig_key()), rig_certificate(), strlen(rig_certificate())},
+      {"*.b.test", rig_key(), strlen(rig_key()), rig_certificate(), strlen(rig_certificate())}};
+  valk_server_options_t options = secure(rig_key());
+  options.contexts = contexts;
+  options.context_count = 2;
+  options.request_certificate = true;
+  options.ca = rig_certificate();
+  options.ca_length = strlen(rig_certificate());
+  valk_config_t config = rig_config();
+  config.handshake_timeout_ms = config.idle_timeout_ms = 600000;
+  rig_start(&rig, &config, NULL);
+  client_t early;
+  ASSERT(client_open(&early, rig.port, NULL));
+  size_t greeting = client_request(&early, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&early, greeting, 30000));
+  for (size_t i = 0; i < 2; i++) {
+    unsigned failures = 0;
+    for (uint64_t nth = 1;; nth += (step != NULL ? strtoull(step, NULL, 10) : 1) + nth / 50) {
+      const valk_tls_context_t *before = rig.server->tls;
+      char error[256] = "";
+      valk__fault_arm(kinds[i], nth, false, 0);
+      int status = valk_server_set_secure_context(rig.server, &options, error, sizeof(error));
+      bool met = valk__fault_count(kinds[i]) >= nth;
+      valk__fault_arm(kinds[i], 0, false, 0);
+      if (status != 0) {
+        ASSERT(status == VALK_ENOMEM || status == VALK_ETLS);
+        ASSERT_NE(error[0], '\0');
+        ASSERT_PTR_EQ(rig.server->tls, before);
+        if (failures++ % 64 == 0) {
+          client_t client;
+          ASSERT(client_open(&client, rig.port, NULL));
+          size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
+          ASSERT(client_wait(&client, stream, 30000));
+          ASSERT_EQ(client.streams[stream].status, 200);
+          client_close(&client);
+          RIG_UNTIL(rig_stats(&rig).connection.active == 1);
+        }
+      }
+      if (!met)
+        break;
+    }
+    ASSERT_GT(failures, 0);
+  }
+  size_t stream = client_request(&early, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&early, stream, 30000));
+  ASSERT_EQ(early.streams[stream].status, 200);
+  client_close(&early);
   rig_stop(&rig);
 }
