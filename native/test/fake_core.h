@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fault.h"
 #include "test.h"
 #include "valk.h"
 
@@ -137,7 +138,11 @@ void valk_peer_unref(const valk_peer_t *peer) {
 }
 
 valk_buffer_t *valk_buffer_new(uint32_t length) {
-  valk_buffer_t *buffer = calloc(1, sizeof(*buffer) + length);
+  valk_buffer_t *buffer =
+      valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(1, sizeof(*buffer) + length);
+  if (buffer == NULL) {
+    return NULL;
+  }
   buffer->length = length;
   return buffer;
 }

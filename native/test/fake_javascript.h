@@ -30,8 +30,16 @@ typedef struct {
   char head[512];
 } fake_claim_t;
 
-static inline void fake_js_init(fake_js_t *js, valk_system_t *system, uint32_t text_size,
-                                void (*wake)(void *data), void *data) {
+static inline void fake_js_free(fake_js_t *js) {
+  free(js->control);
+  free(js->records);
+  free(js->text);
+  free(js->out);
+}
+
+/* The bridge's own status; unless it is 0, nothing is left. */
+static inline int fake_js_try(fake_js_t *js, valk_system_t *system, uint32_t text_size,
+                              void (*wake)(void *data), void *data) {
   uint32_t capacity = valk_system_config(system)->queue_capacity;
   uint32_t count = 1;
   while (count < capacity) {
@@ -47,15 +55,21 @@ static inline void fake_js_init(fake_js_t *js, valk_system_t *system, uint32_t t
   valk_bridge_options_t options = {
       js->control, js->records,         count,        capacity, js->text,
       text_size,   (uint8_t *) js->out, js->out_size, wake,     data};
-  ASSERT_OK(valk_bridge_new(system, &options, &js->bridge));
+  int status = valk_bridge_new(system, &options, &js->bridge);
+  if (status != 0) {
+    fake_js_free(js);
+  }
+  return status;
+}
+
+static inline void fake_js_init(fake_js_t *js, valk_system_t *system, uint32_t text_size,
+                                void (*wake)(void *data), void *data) {
+  ASSERT_OK(fake_js_try(js, system, text_size, wake, data));
 }
 
 static inline void fake_js_deinit(fake_js_t *js) {
   valk_bridge_free(js->bridge);
-  free(js->control);
-  free(js->records);
-  free(js->text);
-  free(js->out);
+  fake_js_free(js);
 }
 
 static inline int32_t fake_js_word(const fake_js_t *js, int word) {
