@@ -46,6 +46,10 @@ static int connect_silently(void) {
 static void jump_over_all_deadlines(uint64_t ms) {
   valk_config_t config = rig_config();
   config.queue_timeout_ms = 50; /* then the engine learns that the handler has been called */
+  /* None passes before the jump, however slow the machine, and each passes with it. */
+  config.handshake_timeout_ms = config.idle_timeout_ms = config.body_timeout_ms = 1200000;
+  config.write_timeout_ms = config.handler_timeout_ms = 1200000;
+  config.min_body_rate = 0;
   rig_start(&rig, &config, NULL);
   atomic_store(&rig.claims, true);
   int silent = connect_silently();
@@ -161,7 +165,7 @@ TEST(a_stop_ends_when_its_deadline_is_jumped_over) {
 static void with_health(valk_server_options_t *options) {
   options->live_path = "/livez";
   options->ready_path = "/readyz";
-  options->js_stall_timeout_ms = 5000;
+  options->js_stall_timeout_ms = 10000;
 }
 
 static int probe(const char *path) {
@@ -185,7 +189,7 @@ TEST(health_holds_after_the_machine_stood_still) {
   /* A process that truly hangs is still found, in the time that it always takes. */
   uint64_t hung = clock_ms();
   while (probe("/livez") == 200) {
-    ASSERT_LT(clock_ms() - hung, 30000);
+    ASSERT_LT(clock_ms() - hung, 60000);
     uv_sleep(100);
   }
   ASSERT_GT(clock_ms() - hung, 2000);
