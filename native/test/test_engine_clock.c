@@ -183,16 +183,16 @@ TEST(health_holds_after_the_machine_stood_still) {
   uv_sleep(600); /* two heartbeats: the engine knows when it last ran */
   atomic_store(&rig.last_turn, clock_ms());
   jump(HOUR_MS);
+  uint64_t jumped = clock_ms();
   /* JavaScript's last turn is an hour old, and it has had no time to answer since. */
   ASSERT_EQ(probe("/livez"), 200);
   ASSERT_EQ(probe("/readyz"), 200);
   /* A process that truly hangs is still found, in the time that it always takes. */
-  uint64_t hung = clock_ms();
   while (probe("/livez") == 200) {
-    ASSERT_LT(clock_ms() - hung, 60000);
+    ASSERT_LT(clock_ms() - jumped, 60000);
     uv_sleep(100);
   }
-  ASSERT_GT(clock_ms() - hung, 2000);
+  ASSERT_GE(clock_ms() - jumped, 10000);
   atomic_store(&rig.last_turn, clock_ms());
   ASSERT_EQ(probe("/livez"), 200);
   rig_stop(&rig);
