@@ -5,6 +5,7 @@ import { RequestBody, wholeBuffer } from './request-body.js';
 import { delegateMembers, replaceFields } from './request-delegate.js';
 import { appendFields, fieldsStart, methodOf } from './request-head.js';
 import { RequestHeaders } from './request-headers.js';
+import { createSignal } from './request-signal.js';
 import { targetUrl } from './request-url.js';
 import type { AioRequest } from './types.js';
 
@@ -78,11 +79,7 @@ function defineRequest(base: Base): RequestClass {
     }
 
     get signal(): AbortSignal {
-      if (this.#signal === undefined) {
-        const controller = new AbortController();
-        this.#signal = controller.signal;
-        this.#source.onAbort((cause) => controller.abort(abortReason(cause)));
-      }
+      this.#signal ??= createSignal(this.#source);
       return this.#signal;
     }
 
