@@ -39,25 +39,3 @@ export function appendFields(headers: Pick<Headers, 'append'>, text: string, sta
     position = valueEnd + 1;
   }
 }
-
-/**
- * The value of a field, several of one name joined by a comma (RFC 9110, section 5.3), or `null`.
- *
- * @param text - lines of names and values in turn
- * @param start - where the first name begins
- * @param name - in lower case
- */
-export function findField(text: string, start: number, name: string): string | null {
-  let found: string | null = null;
-  let position = start;
-  while (position < text.length) {
-    const nameEnd = text.indexOf('\n', position);
-    const valueEnd = text.indexOf('\n', nameEnd + 1);
-    if (nameEnd - position === name.length && text.startsWith(name, position)) {
-      const value = text.slice(nameEnd + 1, valueEnd);
-      found = found === null ? value : `${found}, ${value}`;
-    }
-    position = valueEnd + 1;
-  }
-  return found;
-}

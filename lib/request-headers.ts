@@ -1,8 +1,6 @@
 import { inspect } from 'node:util';
-import { appendFields, fieldsStart, findField } from './request-head.js';
-
-/** Names that need no look at case or grammar. */
-const PLAIN_NAME = /^[a-z\d-]+$/;
+import { findField, markedFields } from './request-fields.js';
+import { appendFields, fieldsStart } from './request-head.js';
 
 /** `Headers` as the standard has it: with methods, which a subclass may override. */
 interface HeadersMethods {
@@ -29,6 +27,8 @@ const StandardHeaders = Headers as unknown as new () => HeadersMethods;
  */
 export class RequestHeaders extends StandardHeaders {
   #head: string | undefined;
+  /** The part of it that is searched, once it is. */
+  #fields: string | undefined;
 
   /** @param head - the request's head, see `RequestSource` */
   constructor(head: string) {
@@ -40,22 +40,29 @@ export class RequestHeaders extends StandardHeaders {
     const head = this.#head;
     if (head === undefined) return;
     this.#head = undefined;
+    this.#fields = undefined;
     appendFields(this, head, fieldsStart(head));
   }
 
+  /** The value of a field; `undefined` where the fields have been filled in, or for what is no name. */
+  #find(name: string): string | null | undefined {
+    const head = this.#head;
+    if (head === undefined) return undefined;
+    this.#fields ??= markedFields(head.slice(fieldsStart(head)));
+    return findField(this.#fields, name);
+  }
+
   override get(name: string): string | null {
-    if (this.#head !== undefined) {
-      if (PLAIN_NAME.test(name)) return findField(this.#head, fieldsStart(this.#head), name);
-      this.#fill();
-    }
+    const value = this.#find(name);
+    if (value !== undefined) return value;
+    this.#fill();
     return super.get(name);
   }
 
   override has(name: string): boolean {
-    if (this.#head !== undefined) {
-      if (PLAIN_NAME.test(name)) return findField(this.#head, fieldsStart(this.#head), name) !== null;
-      this.#fill();
-    }
+    const value = this.#find(name);
+    if (value !== undefined) return value !== null;
+    this.#fill();
     return super.has(name);
   }
 

@@ -1,0 +1,88 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { RequestHeaders } from '../lib/request-headers.js';
+import { FakeExchange } from './helpers/fake-exchange.js';
+
+type Fields = readonly (readonly [name: string, value: string])[];
+
+function make(fields: Fields): { ours: Headers; standard: Headers } {
+  const standard = new Headers();
+  for (const [name, value] of fields) standard.append(name, value);
+  return { ours: new RequestHeaders(new FakeExchange({ fields }).head) as unknown as Headers, standard };
+}
+
+/** What a call gives or throws, to be compared. */
+function outcome(call: () => unknown): unknown {
+  try {
+    return call();
+  } catch (error) {
+    return (error as Error).constructor;
+  }
+}
+
+// Names that are alike in length and in their first and last letters, so that one may be taken for another.
+const name = fc.oneof(
+  fc.constantFrom('accept', 'accent', 'x-a', 'x-b', 'xya', 'set-cookie', 'a', 'b', '__proto__', 'constructor'),
+  fc.string({ unit: fc.constantFrom(...'ab-_!^~'), minLength: 1, maxLength: 4 }),
+);
+const value = fc.oneof(
+  fc.constantFrom('', 'a', 'accept', 'x-a', 'a, b', 'gzip, deflate, br', '\xe9'),
+  fc.string({ unit: fc.constantFrom(...'ab,;= "\xff'), maxLength: 20 }).map((text) => text.trim()),
+);
+const question = fc.record({
+  of: fc.nat(),
+  name: fc.oneof(
+    { weight: 6, arbitrary: name },
+    { weight: 3, arbitrary: name.map((text) => text.toUpperCase()) },
+    fc.constantFrom('', ' a', 'a ', 'a:b', 'a\n', 'é', '\u0130', '\u212a'),
+  ),
+  kind: fc.constantFrom('get', 'has'),
+});
+
+test('every question is answered as Headers would, whichever requests are asked in turn', (t) => {
+  const requests = fc.array(fc.array(fc.tuple(name, value), { maxLength: 12 }), { minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(requests, fc.array(question, { minLength: 1, maxLength: 30 }), (fields, questions) => {
+      const made = [...fields, ...fields].map(make);
+      for (const { of, name, kind } of questions) {
+        const { ours, standard } = made[of % made.length] as ReturnType<typeof make>;
+        const [given, expected] = [ours, standard].map((headers) => outcome(() => headers[kind as 'get'](name)));
+        if (given !== expected) return false;
+      }
+      return made.every(({ ours, standard }) => JSON.stringify([...ours]) === JSON.stringify([...standard]));
+    }),
+    { numRuns: 2000 },
+  );
+  t.pass();
+});
+
+test('many fields, and many names, are told apart', (t) => {
+  const fields: Fields = Array.from({ length: 700 }, (_, index) => [`x-${index % 650}-x`, `value ${index}`] as const);
+  const { ours, standard } = make(fields);
+  for (let round = 0; round < 2; round += 1) {
+    for (let index = 0; index < 1200; index += 1) t.is(ours.get(`x-${index}-x`), standard.get(`x-${index}-x`));
+  }
+  const long = 'n'.repeat(5000);
+  t.is(make([[long, 'v']]).ours.get(long.toUpperCase()), 'v');
+});
+
+test('what is changed between two questions is seen', (t) => {
+  const { ours } = make([
+    ['a', '1'],
+    ['b', '2'],
+  ]);
+  t.is(ours.get('a'), '1');
+  ours.append('a', '3');
+  t.is(ours.get('a'), '1, 3');
+  ours.delete('b');
+  t.is(ours.get('b'), null);
+  t.false(ours.has('b'));
+  t.is(make([['a', '1']]).ours.get('a'), '1');
+});
+
+test('a name that is no string is taken for one', (t) => {
+  const { ours } = make([['null', '1']]);
+  t.is(ours.get(null as unknown as string), '1');
+  t.is(ours.get(7 as unknown as string), null);
+  t.throws(() => ours.get(Symbol('a') as unknown as string), { instanceOf: TypeError });
+});
