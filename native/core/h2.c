@@ -265,20 +265,6 @@ static int on_frame_not_sent(nghttp2_session *session, const nghttp2_frame *fram
   return 0;
 }
 
-static ssize_t data_length(nghttp2_session *session, uint8_t type, int32_t stream_id,
-                           int32_t connection_window, int32_t stream_window,
-                           uint32_t max_frame_size, void *user_data) {
-  (void) session;
-  (void) type;
-  (void) stream_id;
-  (void) connection_window;
-  (void) stream_window;
-  (void) max_frame_size;
-  (void) user_data;
-  return VALK_H2_DATA_MAX; /* nghttp2 takes the least of it, the windows and the peer's frame size
-                            */
-}
-
 /* Frames of types that we do not know are ignored (RFC 9113 section 4.1), but counted: nghttp2
  * shows only those that have an unpacker. */
 static int ignore_extension(nghttp2_session *session, void **payload, const nghttp2_frame_hd *hd,
@@ -333,7 +319,8 @@ static void set_callbacks(nghttp2_session_callbacks *callbacks) {
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
   nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
   nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_sent);
-  nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, data_length);
+  nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, valk__h2_data_length);
+  nghttp2_session_callbacks_set_send_data_callback(callbacks, valk__h2_data_send);
   nghttp2_session_callbacks_set_unpack_extension_callback(callbacks, ignore_extension);
 }
 
@@ -480,8 +467,10 @@ valk_h2_result_t valk_h2_receive(valk_h2_t *h2, const uint8_t *bytes, size_t len
 ssize_t valk_h2_send(valk_h2_t *h2, uint8_t *out, size_t room) {
   if (h2->result == VALK_H2_PREFACE)
     return 0;
-  size_t filled = 0;
-  while (filled < room && h2->result != VALK_H2_MEMORY) {
+  h2->out = out;
+  h2->out_room = room;
+  h2->out_filled = 0;
+  while (h2->out_filled < room && h2->result != VALK_H2_MEMORY) {
     if (h2->pending_length == 0) {
       ssize_t length = nghttp2_session_mem_send(h2->session, &h2->pending);
       if (length < 0 || h2->starved)
@@ -490,15 +479,17 @@ ssize_t valk_h2_send(valk_h2_t *h2, uint8_t *out, size_t room) {
         break;
       h2->pending_length = (size_t) length;
     }
-    size_t length = h2->pending_length < room - filled ? h2->pending_length : room - filled;
-    memcpy(out + filled, h2->pending, length);
+    size_t left = room - h2->out_filled;
+    size_t length = h2->pending_length < left ? h2->pending_length : left;
+    memcpy(out + h2->out_filled, h2->pending, length);
     h2->pending += length;
     h2->pending_length -= length;
-    filled += length;
+    h2->out_filled += length;
   }
-  if (filled == 0 && room > 0 && h2->result == VALK_H2_MEMORY)
+  h2->out = NULL;
+  if (h2->out_filled == 0 && room > 0 && h2->result == VALK_H2_MEMORY)
     return VALK_ENOMEM;
-  return (ssize_t) filled;
+  return (ssize_t) h2->out_filled;
 }
 
 bool valk_h2_wants_write(const valk_h2_t *h2) {

@@ -49,6 +49,10 @@ typedef struct valk__h2_stream {
   bool trailers_queued : 1;
 } valk__h2_stream_t;
 
+#define VALK__H2_FRAME_HEADER 9u
+/* Less room than this is not worth a DATA frame of its own. */
+#define VALK__H2_DATA_LEAST 1024u
+
 #define VALK__H2_CHUNK 16u
 typedef struct valk__h2_chunk {
   struct valk__h2_chunk *next;
@@ -92,7 +96,9 @@ struct valk_h2 {
   bool settled;      /* the client's SETTINGS came */
   bool acknowledged; /* ... and its acknowledgement of ours */
   bool goaway_noticed, goaway_sent;
-  uint64_t delivered;     /* by on_data, not consumed from the connection's window */
+  uint64_t delivered; /* by on_data, not consumed from the connection's window */
+  uint8_t *out;       /* of the valk_h2_send that runs ... */
+  size_t out_room, out_filled;
   const uint8_t *pending; /* the rest of the frame that nghttp2 gave last */
   size_t pending_length;
   uint32_t open;
@@ -139,6 +145,14 @@ bool valk__h2_authority_valid(const char *text, size_t length);
 bool valk__h2_path_valid(const char *text, size_t length, bool options);
 
 /* ---- h2_answer.c ---- */
+
+/* nghttp2's callbacks: the most that the next DATA frame may have, and the header of one whose
+ * payload lies in |out| already. */
+ssize_t valk__h2_data_length(nghttp2_session *session, uint8_t type, int32_t stream_id,
+                             int32_t connection_window, int32_t stream_window,
+                             uint32_t max_frame_size, void *user_data);
+int valk__h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *header,
+                       size_t length, nghttp2_data_source *source, void *user_data);
 
 /* Queues the fields of trailers that were given before the body's end. */
 int valk__h2_send_trailers(valk_h2_t *h2, valk__h2_stream_t *stream);

@@ -184,12 +184,17 @@ TEST(an_answer_without_bytes_and_its_end) {
   finish();
 }
 
-/* The same bytes come out whatever the room, and each is asked for once. */
+static void assert_pattern(const h2_bytes_t *body, size_t length) {
+  ASSERT_EQ(body->length, length);
+  for (size_t i = 0; i < length; i++)
+    ASSERT_EQ(body->data[i], h2_host_pattern(i));
+}
+
+/* The same answers come out whatever the room, and each byte is asked for once. Rooms that are
+ * worth a DATA frame end with a whole one. */
 TEST(output_cut_anywhere) {
-  h2_bytes_t first = {0};
-  for (size_t room = 1; room < 40000; room = room < 40 ? room + 1 : room * 3) {
+  for (size_t room = 1; room < 40000; room = room < 40 ? room + 1 : room * 5 / 3) {
     begin();
-    h2_bytes_t sent = {0};
     h2_get(&out, 1);
     h2_post(&out, 3, "");
     ASSERT_EQ((int) h2_host_receive(&host, &out), (int) VALK_H2_OK);
@@ -202,21 +207,37 @@ TEST(output_cut_anywhere) {
       ssize_t length = valk_h2_send(host.h2, piece, room);
       ASSERT_GE(length, 0);
       ASSERT_LE((size_t) length, room);
-      h2_bytes_add(&sent, piece, (size_t) length);
+      h2_client_take(&host.client, piece, (size_t) length);
+      if (room >= 2048)
+        ASSERT_EQ(host.client.input.length, 0u);
     }
     ASSERT_EQ(valk_h2_send(host.h2, piece, room), 0);
     free(piece);
-    if (room == 1) {
-      first = sent;
-    } else {
-      ASSERT_EQ(sent.length, first.length);
-      ASSERT_MEM_EQ(sent.data, first.data, first.length);
-      h2_bytes_free(&sent);
-    }
+    assert_pattern(&h2_answer(&host.client, 1)->body, 20000);
+    ASSERT_STR_EQ(h2_text(&h2_answer(&host.client, 1)->trailers), "a\n1\n");
+    assert_pattern(&h2_answer(&host.client, 3)->body, 100);
+    ASSERT_TRUE(h2_answer(&host.client, 1)->ended && h2_answer(&host.client, 3)->ended);
     h2_host_deinit(&host);
   }
-  h2_bytes_free(&first);
   h2_bytes_free(&out);
+}
+
+/* Frames fill a record's plaintext to its last byte. */
+TEST(data_fills_the_room) {
+  static uint8_t piece[VALK_H2_DATA_MAX + 9];
+  begin();
+  h2_get(&out, 1);
+  ASSERT_EQ((int) h2_host_receive(&host, &out), (int) VALK_H2_OK);
+  h2_host_answer(h2_host_stream(&host, 0), 60000);
+  for (int record = 0; record < 3; record++) {
+    ASSERT_EQ(valk_h2_send(host.h2, piece, sizeof(piece)), (ssize_t) sizeof(piece));
+    h2_client_take(&host.client, piece, sizeof(piece));
+    ASSERT_EQ(host.client.input.length, 0u);
+  }
+  ASSERT_OK(h2_host_flush(&host));
+  ASSERT_EQ(h2_answer(&host.client, 1)->data_frames, 4u);
+  assert_pattern(&h2_answer(&host.client, 1)->body, 60000);
+  finish();
 }
 
 TEST(refused_requests_have_no_other_event) {
