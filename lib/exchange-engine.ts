@@ -1,85 +1,13 @@
 import { AioError } from './errors.js';
 import type { AbortCause, ConnectionInfo, Exchange } from './exchange.js';
-import { INLINE_MAX, KIND, type NativeEngine, OUT, REQUEST_FLAG } from './native.js';
+import type { Outbox } from './exchange-outbox.js';
+import { INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
 
 /** RFC 9113, section 7. */
 const INTERNAL_ERROR = 2;
 
 /** Fields of an answer, in bytes: nghttp2 sends no larger header block. */
 const MAX_FIELDS = 60 * 1024;
-
-/** The methods of Buffer that its types leave out: the quickest ways between strings and bytes. */
-export interface RawBuffer extends Buffer {
-  latin1Slice(start: number, end: number): string;
-  latin1Write(text: string, offset: number): number;
-  utf8Write(text: string, offset: number): number;
-}
-
-/** The buffer of answers: records for the engine, handed over in one go (native/binding/bridge.h). */
-export class Outbox {
-  readonly engine: NativeEngine;
-  readonly #bytes: RawBuffer;
-  readonly #words: Int32Array;
-  readonly #flushLater = (): void => {
-    this.#scheduled = false;
-    this.engine.flush();
-  };
-  #scheduled = false;
-
-  constructor(engine: NativeEngine, out: Uint8Array) {
-    this.engine = engine;
-    this.#bytes = Buffer.from(out.buffer, out.byteOffset, out.byteLength) as RawBuffer;
-    this.#words = new Int32Array(out.buffer, out.byteOffset, out.byteLength >> 2);
-  }
-
-  /**
-   * Adds a record.
-   *
-   * @param kind - a kind of `KIND`, with its flag and the status shifted to their places
-   * @param head - fields as Latin-1 text, or the code of a reset
-   * @param body - at most `INLINE_MAX` bytes as UTF-8
-   * @param contentLength - -1 for none
-   * @returns how many bytes the body had
-   */
-  add(
-    kind: number,
-    index: number,
-    generation: number,
-    head: string | number,
-    body: string | Uint8Array | null,
-    contentLength: number,
-  ): number {
-    const words = this.#words;
-    const headLength = typeof head === 'string' ? head.length : 0;
-    const room =
-      OUT.recordBytes + headLength + (body === null ? 0 : typeof body === 'string' ? body.length * 3 : body.length) + 4;
-    if ((words[OUT.used] as number) + room > this.#bytes.length) this.engine.flush();
-    const start = words[OUT.used] as number;
-    let end = start + OUT.recordBytes;
-    if (headLength > 0) end += this.#bytes.latin1Write(head as string, end);
-    let bodyLength = 0;
-    if (typeof body === 'string') {
-      bodyLength = this.#bytes.utf8Write(body, end);
-    } else if (body !== null) {
-      bodyLength = body.length;
-      this.#bytes.set(body, end);
-    }
-    const word = start >> 2;
-    words[word] = kind;
-    words[word + 1] = index;
-    words[word + 2] = generation;
-    words[word + 3] = typeof head === 'string' ? headLength : head;
-    words[word + 4] = bodyLength;
-    words[word + 5] = contentLength | 0;
-    words[word + 6] = Math.floor(contentLength / 0x1_0000_0000);
-    words[OUT.used] = (end + bodyLength + 3) & ~3;
-    if (words[OUT.inTurn] === 0 && !this.#scheduled) {
-      this.#scheduled = true;
-      process.nextTick(this.#flushLater);
-    }
-    return bodyLength;
-  }
-}
 
 /** Where open exchanges are found by the events that name them. */
 export type OpenExchanges = (EngineExchange | undefined)[];

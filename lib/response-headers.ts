@@ -18,11 +18,16 @@ interface KnownName {
   readonly treatment: Treatment;
   value: HeaderValue | null;
   line: string;
+  /** The lines that stood before this one last, and what the two come to. */
+  before: string;
+  joined: string;
 }
 
 /** Names are few; a handler that makes them up must not fill the memory. */
 const MAX_KNOWN_NAMES = 500;
 const MAX_KNOWN_LENGTH = 128;
+/** Of the lines before one, for both together to be kept. */
+const MAX_JOINED_LENGTH = 512;
 const knownNames = new Map<string, KnownName>();
 
 /** RFC 9110, section 5.6.2. */
@@ -75,7 +80,7 @@ type Found = { -readonly [Name in keyof typeof rendered]: (typeof rendered)[Name
 
 function renderObject(headers: { readonly [name: string]: HeaderValue }, found: Found): string {
   let fields = '';
-  for (const name of Object.keys(headers)) fields += renderField(name, headers[name], found);
+  for (const name of Object.keys(headers)) fields = appendField(fields, name, headers[name], found);
   return fields;
 }
 
@@ -83,44 +88,63 @@ function renderPairs(headers: Iterable<readonly [string, HeaderValue]>, found: F
   let fields = '';
   for (const pair of headers) {
     if (!Array.isArray(pair) || pair.length !== 2) throw new TypeError('headers must hold pairs of a name and a value');
-    fields += renderField(String(pair[0]), pair[1], found);
+    fields = appendField(fields, String(pair[0]), pair[1], found);
   }
   return fields;
 }
 
-function renderField(name: string, value: HeaderValue, found: Found): string {
+function appendField(fields: string, name: string, value: HeaderValue, found: Found): string {
   const known = knownNames.get(name) ?? learnName(name);
   if (known.treatment === 'type') found.hasContentType ||= value !== undefined;
-  if (value === known.value) return known.line;
+  if (value === known.value) return appendLine(fields, known);
   if (typeof value === 'string' || typeof value === 'number') {
-    if (known.treatment === 'drop') return '';
+    if (known.treatment === 'drop') return fields;
     if (known.treatment === 'length') {
       readLength(value, found);
-      return '';
+      return fields;
     }
     const text = checkValue(known.name, value);
     const line = `${known.name}\n${text}\n`;
     if (text.length <= MAX_KNOWN_LENGTH) {
       known.value = value;
       known.line = line;
+      known.before = '';
     }
-    return line;
+    return fields + line;
   }
-  if (value === undefined) return '';
+  if (value === undefined) return fields;
   if (!Array.isArray(value)) throw new TypeError(`header ${known.name} must be a string, a number or an array of them`);
-  let fields = '';
+  let all = fields;
   for (const item of value) {
     // Else an array in an array would be taken, and one that holds itself.
     if (typeof item === 'object') throw new TypeError(`header ${known.name} must hold strings or numbers`);
-    fields += renderField(name, item, found);
+    all = appendField(all, name, item, found);
   }
-  return fields;
+  return all;
+}
+
+/** Appends a name's last line. Where it stood behind the same fields last time, it gives the string that came of it. */
+function appendLine(fields: string, known: KnownName): string {
+  if (fields === '') return known.line;
+  if (fields.length > MAX_JOINED_LENGTH) return fields + known.line;
+  if (fields !== known.before) {
+    known.before = fields;
+    known.joined = fields + known.line;
+  }
+  return known.joined;
 }
 
 function learnName(name: string): KnownName {
   if (!TOKEN.test(name)) throw responseError(`header name ${JSON.stringify(name)} is not a token`);
   const lower = name.toLowerCase();
-  const known: KnownName = { name: lower, treatment: treatmentOf(lower), value: null, line: '' };
+  const known: KnownName = {
+    name: lower,
+    treatment: treatmentOf(lower),
+    value: null,
+    line: '',
+    before: '',
+    joined: '',
+  };
   if (name.length <= MAX_KNOWN_LENGTH) {
     if (knownNames.size >= MAX_KNOWN_NAMES) knownNames.clear();
     knownNames.set(name, known);

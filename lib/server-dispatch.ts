@@ -1,5 +1,6 @@
 import type { AbortCause, ConnectionInfo } from './exchange.js';
-import { EngineExchange, type OpenExchanges, Outbox, type RawBuffer } from './exchange-engine.js';
+import { EngineExchange, type OpenExchanges } from './exchange-engine.js';
+import { Outbox, type RawBuffer } from './exchange-outbox.js';
 import { CONTROL, EVENT, type NativeEngine, type NativeMemory, RECORD } from './native.js';
 import { runHandler, type ServerContext } from './response.js';
 import { connectionInfo } from './server-peer.js';
