@@ -149,7 +149,7 @@ TEST(each_allocation_of_the_bridge_may_fail) {
       nth++;
     }
     printf("# %d points\n", (int) nth - 1);
-    ASSERT_EQ(refused, 4); /* the bridge and its three tables */
+    ASSERT_EQ(refused, 3); /* the bridge and its two tables */
     ASSERT_GE(nth, 12);
   }
 }
