@@ -78,7 +78,8 @@ test('uploads that are open leave room for answers, their own among them', async
 });
 
 test("a handler that outlives its client's patience is forgotten when it settles", async (t) => {
-  const config = { maxConnections: 4, handlerTimeoutMs: 200, writeTimeoutMs: 300 };
+  // A handler's time counts from the end of queueTimeoutMs at the latest.
+  const config = { maxConnections: 4, handlerTimeoutMs: 200, writeTimeoutMs: 300, queueTimeoutMs: 1000 };
   const server = await ServerProcess.start(t, config);
   // Not even the 503 can be sent: no window is open for it.
   const client = await RawClient.open(t, server.port, [[4, 0]]);

@@ -70,7 +70,9 @@ test.serial(
 );
 
 test('after handlerTimeoutMs the signal aborts, the client has its 503, and the place is free', async (t) => {
-  const server = await ServerProcess.start(t, { arenaPoolSize: 1, maxConnections: 4, handlerTimeoutMs: 300 });
+  // A handler's time counts from the end of queueTimeoutMs at the latest.
+  const config = { arenaPoolSize: 1, maxConnections: 4, handlerTimeoutMs: 300, queueTimeoutMs: 1000 };
+  const server = await ServerProcess.start(t, config);
   const session = await open(t, server.url);
   const late = await ask(session, '/hold');
   t.is(late.status, 503);

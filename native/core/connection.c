@@ -46,6 +46,18 @@ static void update_poll(valk_connection_t *connection) {
   connection->events = events;
 }
 
+void valk__buffer_wait(valk_thread_t *thread, valk_link_t *list, valk_link_t *wait) {
+  valk__list_append(list, wait);
+  valk__count(&thread->counters.buffer_waiters);
+}
+
+void valk__buffer_stop_waiting(valk_thread_t *thread, valk_link_t *wait) {
+  if (!valk__listed(wait))
+    return;
+  valk__list_remove(wait);
+  valk__uncount(&thread->counters.buffer_waiters);
+}
+
 /* ---- phases: at most one deadline of the connection's own runs ---- */
 
 void valk__connection_set_phase(valk_connection_t *connection, int kind) {
@@ -142,8 +154,8 @@ void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause
   valk__deadline_stop(&connection->phase);
   valk__deadline_stop(&connection->writing);
   valk__list_remove(&connection->dirty);
-  valk__list_remove(&connection->read_wait);
-  valk__list_remove(&connection->write_wait);
+  valk__buffer_stop_waiting(connection->thread, &connection->read_wait);
+  valk__buffer_stop_waiting(connection->thread, &connection->write_wait);
   valk__list_remove(&connection->turns[0]);
   valk__list_remove(&connection->turns[1]);
   valk__connection_put_buffer(connection, &connection->in);
@@ -322,7 +334,7 @@ static void receive(valk_connection_t *connection) {
     buffer = valk_slab_get(&system->buffers, thread->index, VALK_LEVEL_READ);
   }
   if (buffer == NULL) {
-    valk__list_append(&thread->buffer_readers, &connection->read_wait);
+    valk__buffer_wait(thread, &thread->buffer_readers, &connection->read_wait);
     return;
   }
   for (int reads = 0; reads < READS_A_TURN; reads++) {
@@ -408,7 +420,7 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
     uint8_t *buffer = valk_slab_get(buffers, thread->index, VALK_LEVEL_WRITE);
     if (buffer == NULL)
       return;
-    valk__list_remove(&connection->write_wait);
+    valk__buffer_stop_waiting(thread, &connection->write_wait);
     connection->out = buffer;
     connection->out_length = connection->out_sent = 0;
     valk__connection_flush(connection);
@@ -425,7 +437,7 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
     }
     /* Given back at once: receive takes it again. What counts is that one was free. */
     valk_slab_put(buffers, buffer);
-    valk__list_remove(&connection->read_wait);
+    valk__buffer_stop_waiting(thread, &connection->read_wait);
     valk_link_t others;
     valk__list_init(&others);
     valk__list_splice(&others, &thread->buffer_readers);

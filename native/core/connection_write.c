@@ -23,7 +23,7 @@ bool valk__connection_need_out(valk_connection_t *connection) {
     if (connection->out != NULL)
       return true;
   }
-  valk__list_append(&thread->buffer_writers, &connection->write_wait);
+  valk__buffer_wait(thread, &thread->buffer_writers, &connection->write_wait);
   return false;
 }
 

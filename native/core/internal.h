@@ -86,6 +86,7 @@ typedef struct {
     VALK_CLOSE_CAUSES(VALK__COUNTER)
   } closed;
   valk_counter_t heap_used, heap_largest;
+  valk_counter_t buffer_waiters; /* connections in a thread's lists of those */
   valk_counter_t requests_active, requests_waiting, requests, dispatched;
   valk_counter_t status[6]; /* by class, 0 unused */
   valk_counter_t static_routes, timeouts_408, headers_431, bad_400;
@@ -451,6 +452,11 @@ void valk__connection_feed_h2(valk_connection_t *connection, size_t length);
 /* |kind|: the one deadline of the connection's own that runs, -1 for none. */
 void valk__connection_set_phase(valk_connection_t *connection, int kind);
 void valk__connection_put_buffer(valk_connection_t *connection, uint8_t **buffer);
+
+/* Into one of the thread's lists of connections that wait for a TCP buffer, and out of it again;
+ * not in one already, but perhaps in none. */
+void valk__buffer_wait(valk_thread_t *thread, valk_link_t *list, valk_link_t *wait);
+void valk__buffer_stop_waiting(valk_thread_t *thread, valk_link_t *wait);
 
 /* ---- connection_write.c ---- */
 

@@ -40,6 +40,7 @@ static void add(const valk_counters_t *from, valk_stats_t *to) {
     to->connection.heap_largest = largest;
   VALK_CLOSE_CAUSES(ADD_CLOSED)
   to->request.active += get(&from->requests_active);
+  to->buffers.waiters += get(&from->buffer_waiters);
   to->request.waiting += get(&from->requests_waiting);
   to->request.total += get(&from->requests);
   to->request.dispatched += get(&from->dispatched);
