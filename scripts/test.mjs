@@ -137,7 +137,7 @@ const steps = {
   attacks,
   asan: native('asan', { timeoutMs: minutes(12) }),
   tsan: native('tsan', { timeoutMs: minutes(12) }),
-  memcheck: native('memcheck', { timeoutMs: minutes(15) }),
+  memcheck: native('memcheck', { timeoutMs: minutes(25) }),
   instructions,
   soak: check('soak', node, ['--import=tsx', '--no-warnings', 'test/soak/soak.ts', '--minutes', '2'], {
     timeoutMs: minutes(5),
