@@ -41,6 +41,14 @@ static inline void make(valk_request_t *request, const char *text) {
   fake_request_init(request, &fake_system, &server, peer, text);
 }
 
+/* A request that JavaScript has claimed. */
+static inline void make_claimed(valk_request_t *request, fake_claim_t *claim, const char *text) {
+  make(request, text);
+  ASSERT_OK(fake_offer(request));
+  fake_turn(&fake_system, 0);
+  ASSERT(fake_js_claim(&js, claim));
+}
+
 static inline void flush(void) {
   ASSERT_OK(valk_bridge_flush(js.bridge));
   fake_wake(&fake_system, 0);

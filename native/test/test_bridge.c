@@ -255,11 +255,8 @@ TEST(an_aborted_body_is_gone_at_once) {
 TEST(an_answer_after_an_abort_frees_the_exchange) {
   begin();
   valk_request_t request;
-  make(&request, "GET\nhttps\nhost\n/\n");
-  ASSERT_OK(fake_offer(&request));
-  fake_turn(&fake_system, 0);
   fake_claim_t claim;
-  ASSERT(fake_js_claim(&js, &claim));
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
   ASSERT(fake_abort(&request, VALK_ABORT_CLOSED));
   fake_js_respond(&js, &claim, 200, "", "late");
   flush();
@@ -303,11 +300,8 @@ TEST(records_for_an_ended_exchange_are_ignored) {
 TEST(a_second_answer_ends_the_flush) {
   begin();
   valk_request_t request;
-  make(&request, "GET\nhttps\nhost\n/\n");
-  ASSERT_OK(fake_offer(&request));
-  fake_turn(&fake_system, 0);
   fake_claim_t claim;
-  ASSERT(fake_js_claim(&js, &claim));
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
   fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "a\nb\n", "first", 5, -1);
   fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 500, "", "second", 6, -1);
   ASSERT_EQ(valk_bridge_flush(js.bridge), VALK_EINVAL);

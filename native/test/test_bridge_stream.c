@@ -100,11 +100,8 @@ TEST(an_abort_frees_what_was_not_read) {
 TEST(a_streamed_answer_is_written_and_finished) {
   begin();
   valk_request_t request;
-  make(&request, "GET\nhttps\nhost\n/\n");
-  ASSERT_OK(fake_offer(&request));
-  fake_turn(&fake_system, 0);
   fake_claim_t claim;
-  ASSERT(fake_js_claim(&js, &claim));
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
   static uint8_t large[VALK_WRITE_MAX + 10];
   memset(large, 'z', sizeof(large));
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, 10), VALK_ESTALE);
@@ -133,11 +130,8 @@ TEST(a_streamed_answer_is_written_and_finished) {
 TEST(a_write_beyond_the_budget_waits_for_room) {
   begin();
   valk_request_t request;
-  make(&request, "GET\nhttps\nhost\n/\n");
-  ASSERT_OK(fake_offer(&request));
-  fake_turn(&fake_system, 0);
   fake_claim_t claim;
-  ASSERT(fake_js_claim(&js, &claim));
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
   fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "", NULL, 0, -1);
   flush();
   static uint8_t large[60000];
@@ -183,11 +177,8 @@ TEST(an_answer_that_cannot_be_used_lets_its_writer_know) {
 TEST(the_end_of_a_request_whose_handler_never_settles_is_told) {
   begin();
   valk_request_t request;
-  make(&request, "GET\nhttps\nhost\n/\n");
-  ASSERT_OK(fake_offer(&request));
-  fake_turn(&fake_system, 0);
   fake_claim_t claim;
-  ASSERT(fake_js_claim(&js, &claim));
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
   fake_abort(&request, VALK_ABORT_TIMEOUT);
   fake_end(&request);
   ASSERT_EQ(take_event(&claim), VALK_EVENT_ABORT | VALK_EVENT_END | VALK_ABORT_TIMEOUT << 8);

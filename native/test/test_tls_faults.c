@@ -4,52 +4,25 @@
 
 static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
 
-typedef struct {
-  EVP_PKEY *evp;
-  X509 *x509;
-  char *key, *certificate;
-} pair_t;
-
-static pair_t make_pair(const char *name) {
-  pair_t pair;
-  pair.evp = peer_ec_key();
-  pair.x509 = peer_certificate(pair.evp, name, NULL, NULL);
-  pair.key = peer_key_pem(pair.evp, NULL);
-  pair.certificate = peer_certificate_pem(pair.x509);
-  return pair;
-}
-
-static void free_pair(pair_t *pair) {
-  EVP_PKEY_free(pair->evp);
-  X509_free(pair->x509);
-  free(pair->key);
-  free(pair->certificate);
-}
-
-static valk_certificate_t named(const char *name, const pair_t *pair) {
-  return (valk_certificate_t){name, pair->key, strlen(pair->key), pair->certificate,
-                              strlen(pair->certificate)};
-}
-
 /* A fallback, a certificate of the name that the peers ask for, one by wildcard; clients must show
  * the certificate of |client|. */
 typedef struct {
-  pair_t fallback, exact, client;
+  peer_pair_t fallback, exact, client;
   char *ca;
   valk_certificate_t contexts[2];
   valk_tls_options_t options;
 } world_t;
 
 static void make_world(world_t *world) {
-  world->fallback = make_pair("fallback");
-  world->exact = make_pair("exact");
-  world->client = make_pair("client");
+  world->fallback = peer_make_pair("fallback");
+  world->exact = peer_make_pair("exact");
+  world->client = peer_make_pair("client");
   size_t size = strlen(world->client.certificate) + strlen(world->fallback.certificate) + 1;
   world->ca = malloc(size);
   ASSERT(world->ca);
   snprintf(world->ca, size, "%s%s", world->client.certificate, world->fallback.certificate);
-  world->contexts[0] = named("example.test", &world->exact);
-  world->contexts[1] = named("*.a.test", &world->exact);
+  world->contexts[0] = peer_named("example.test", &world->exact);
+  world->contexts[1] = peer_named("*.a.test", &world->exact);
   world->options = peer_options(world->fallback.key, world->fallback.certificate);
   world->options.contexts = world->contexts;
   world->options.context_count = 2;
@@ -59,9 +32,9 @@ static void make_world(world_t *world) {
 }
 
 static void free_world(world_t *world) {
-  free_pair(&world->fallback);
-  free_pair(&world->exact);
-  free_pair(&world->client);
+  peer_free_pair(&world->fallback);
+  peer_free_pair(&world->exact);
+  peer_free_pair(&world->client);
   free(world->ca);
 }
 

@@ -6,33 +6,6 @@
 
 static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
 
-typedef struct {
-  EVP_PKEY *evp;
-  X509 *x509;
-  char *key, *certificate;
-} pair_t;
-
-static pair_t make_pair(const char *name) {
-  pair_t pair;
-  pair.evp = peer_ec_key();
-  pair.x509 = peer_certificate(pair.evp, name, NULL, NULL);
-  pair.key = peer_key_pem(pair.evp, NULL);
-  pair.certificate = peer_certificate_pem(pair.x509);
-  return pair;
-}
-
-static void free_pair(pair_t *pair) {
-  EVP_PKEY_free(pair->evp);
-  X509_free(pair->x509);
-  free(pair->key);
-  free(pair->certificate);
-}
-
-static valk_certificate_t named(const char *name, const pair_t *pair) {
-  return (valk_certificate_t){name, pair->key, strlen(pair->key), pair->certificate,
-                              strlen(pair->certificate)};
-}
-
 static valk_tls_context_t *make(const valk_tls_options_t *options) {
   char error[256] = "";
   valk_tls_context_t *context;
@@ -43,7 +16,7 @@ static valk_tls_context_t *make(const valk_tls_options_t *options) {
 
 /* Which pair's certificate a client gets that asks for |servername|. */
 static bool shows(valk_tls_context_t *context, int version, const char *servername,
-                  const pair_t *pair) {
+                  const peer_pair_t *pair) {
   peer_t peer;
   ASSERT_OK(peer_open(&peer, context, &(peer_options_t){.version = version, .alpn = PEER_ALPN_H2}));
   ASSERT(SSL_set_tlsext_host_name(peer.client, servername));
@@ -55,9 +28,10 @@ static bool shows(valk_tls_context_t *context, int version, const char *serverna
 }
 
 TEST(tls_names_choose_the_certificate) {
-  pair_t fallback = make_pair("fallback"), exact = make_pair("exact"), wild = make_pair("wild");
-  valk_certificate_t contexts[] = {named("b.test", &exact), named("*.a.test", &wild),
-                                   named("x.a.test", &exact)};
+  peer_pair_t fallback = peer_make_pair("fallback"), exact = peer_make_pair("exact"),
+              wild = peer_make_pair("wild");
+  valk_certificate_t contexts[] = {peer_named("b.test", &exact), peer_named("*.a.test", &wild),
+                                   peer_named("x.a.test", &exact)};
   valk_tls_options_t options = peer_options(fallback.key, fallback.certificate);
   options.contexts = contexts;
   options.context_count = 3;
@@ -83,13 +57,13 @@ TEST(tls_names_choose_the_certificate) {
   char error[256] = "";
   ASSERT_EQ(valk_tls_context_new(&options, &context, error, sizeof error), VALK_ETLS);
   ASSERT_STR_EQ(error, "of *.a.test: the key does not match the certificate");
-  free_pair(&fallback);
-  free_pair(&exact);
-  free_pair(&wild);
+  peer_free_pair(&fallback);
+  peer_free_pair(&exact);
+  peer_free_pair(&wild);
 }
 
 /* Shakes hands with |client|'s certificate (or none); whether the server let it in. */
-static bool lets_in(valk_tls_context_t *context, int version, const pair_t *client, bool waive,
+static bool lets_in(valk_tls_context_t *context, int version, const peer_pair_t *client, bool waive,
                     const char *error) {
   peer_t peer;
   ASSERT_OK(peer_open(&peer, context, &(peer_options_t){.version = version, .alpn = PEER_ALPN_H2}));
@@ -121,8 +95,8 @@ static bool lets_in(valk_tls_context_t *context, int version, const pair_t *clie
 }
 
 TEST(tls_clients_show_certificates) {
-  pair_t server = make_pair("server"), friend = make_pair("friend"),
-         stranger = make_pair("stranger");
+  peer_pair_t server = peer_make_pair("server"), friend = peer_make_pair("friend"),
+              stranger = peer_make_pair("stranger");
   valk_tls_options_t options = peer_options(server.key, server.certificate);
   options.request_certificate = true;
   options.reject_unauthorized = true;
@@ -148,19 +122,19 @@ TEST(tls_clients_show_certificates) {
   char error[256] = "";
   ASSERT_EQ(valk_tls_context_new(&options, &strict, error, sizeof error), VALK_ETLS);
   ASSERT_STR_EQ(error, "ca holds no certificate in PEM");
-  free_pair(&server);
-  free_pair(&friend);
-  free_pair(&stranger);
+  peer_free_pair(&server);
+  peer_free_pair(&friend);
+  peer_free_pair(&stranger);
 }
 
 /* What a name of |options| takes beside the first one: bytes on malloc's heap. */
-static size_t bytes_a_name(valk_tls_options_t *options, const pair_t *pair) {
+static size_t bytes_a_name(valk_tls_options_t *options, const peer_pair_t *pair) {
   enum { NAMES = 64 };
   static char texts[NAMES][32];
   valk_certificate_t contexts[NAMES];
   for (int i = 0; i < NAMES; i++) {
     snprintf(texts[i], sizeof texts[i], "n%d.test", i);
-    contexts[i] = named(texts[i], pair);
+    contexts[i] = peer_named(texts[i], pair);
   }
   options->contexts = contexts;
   size_t used[2];
@@ -177,14 +151,14 @@ static size_t bytes_a_name(valk_tls_options_t *options, const pair_t *pair) {
 
 TEST(tls_names_share_what_vouches_for_clients) {
   enum { AUTHORITIES = 50 };
-  pair_t server = make_pair("server");
-  pair_t authorities[AUTHORITIES];
+  peer_pair_t server = peer_make_pair("server");
+  peer_pair_t authorities[AUTHORITIES];
   char *ca = malloc(AUTHORITIES * 1024u);
   size_t length = 0;
   for (int i = 0; i < AUTHORITIES; i++) {
     char name[32];
     snprintf(name, sizeof name, "authority %d", i);
-    authorities[i] = make_pair(name);
+    authorities[i] = peer_make_pair(name);
     size_t more = strlen(authorities[i].certificate);
     ASSERT_LT(more, 1024u);
     memcpy(ca + length, authorities[i].certificate, more);
@@ -201,7 +175,7 @@ TEST(tls_names_share_what_vouches_for_clients) {
     ASSERT_LT(with, without + AUTHORITIES * 64u);
   }
 
-  valk_certificate_t contexts[] = {named("b.test", &server), named("*.a.test", &server)};
+  valk_certificate_t contexts[] = {peer_named("b.test", &server), peer_named("*.a.test", &server)};
   options.contexts = contexts;
   options.context_count = 2;
   valk_tls_context_t *context = make(&options);
@@ -226,9 +200,9 @@ TEST(tls_names_share_what_vouches_for_clients) {
   }
   valk_tls_context_unref(context);
   for (int i = 0; i < AUTHORITIES; i++)
-    free_pair(&authorities[i]);
+    peer_free_pair(&authorities[i]);
   free(ca);
-  free_pair(&server);
+  peer_free_pair(&server);
 }
 
 static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **session) {
@@ -246,7 +220,7 @@ static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **sess
 }
 
 TEST(tls_context_goes_on_with_tickets) {
-  pair_t one = make_pair("one"), two = make_pair("two");
+  peer_pair_t one = peer_make_pair("one"), two = peer_make_pair("two");
   for (int i = 0; i < 2; i++) {
     valk_tls_options_t options = peer_options(one.key, one.certificate);
     valk_tls_context_t *old = make(&options);
@@ -274,6 +248,6 @@ TEST(tls_context_goes_on_with_tickets) {
     valk_tls_context_unref(trusts);
     SSL_SESSION_free(session);
   }
-  free_pair(&one);
-  free_pair(&two);
+  peer_free_pair(&one);
+  peer_free_pair(&two);
 }

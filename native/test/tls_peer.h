@@ -359,4 +359,33 @@ static inline void peer_echo(peer_t *peer, const char *text) {
   ASSERT_STR_EQ(back, text);
 }
 
+/* ---- a key and its certificate ---- */
+
+typedef struct {
+  EVP_PKEY *evp;
+  X509 *x509;
+  char *key, *certificate;
+} peer_pair_t;
+
+static inline peer_pair_t peer_make_pair(const char *name) {
+  peer_pair_t pair;
+  pair.evp = peer_ec_key();
+  pair.x509 = peer_certificate(pair.evp, name, NULL, NULL);
+  pair.key = peer_key_pem(pair.evp, NULL);
+  pair.certificate = peer_certificate_pem(pair.x509);
+  return pair;
+}
+
+static inline void peer_free_pair(peer_pair_t *pair) {
+  EVP_PKEY_free(pair->evp);
+  X509_free(pair->x509);
+  free(pair->key);
+  free(pair->certificate);
+}
+
+static inline valk_certificate_t peer_named(const char *name, const peer_pair_t *pair) {
+  return (valk_certificate_t){name, pair->key, strlen(pair->key), pair->certificate,
+                              strlen(pair->certificate)};
+}
+
 #endif
