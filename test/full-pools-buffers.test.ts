@@ -30,10 +30,16 @@ test('without a buffer reading stops and goes on later: no byte is lost, and nob
   await until('its answer has begun', () => last.stream(1).received > 0);
   last.socket.pause();
   await until('it holds one too', async () => (await server.stats()).buffers.inUse >= 14);
-  const held = sessions.map((session) => ask(session, '/sum', { body }));
+  // A buffer that was counted may have been one in passing: uploads follow each other until one meets all of them held.
+  let waited = false;
+  const held = sessions.map(async (session) => {
+    do t.is((await ask(session, '/sum', { body })).body.toString(), expected);
+    while (!waited);
+  });
   await until('reading waits', async () => (await server.stats()).buffers.waiters > 0);
+  waited = true;
   last.socket.resume();
-  for (const { body: answer } of await Promise.all(held)) t.is(answer.toString(), expected);
+  await Promise.all(held);
   t.true((await last.end(1)).ended);
   await until('nobody waits', async () => (await server.stats()).buffers.waiters === 0);
   for (let round = 0; round < 3; round++) {
