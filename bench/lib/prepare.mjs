@@ -2,14 +2,22 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buildDeps, NoSource } from '../../scripts/build-deps.mjs';
 import { installDependencies, prepare } from '../../scripts/prepare.mjs';
 import { installPackages } from '../../scripts/setup.mjs';
 import { hasCommand } from '../../scripts/support.mjs';
 import { benchFolder } from './peers.mjs';
 
-/** Builds ours. */
+/** Builds ours with the libraries of a shipped addon, or with the system's where their sources cannot be had. */
 export async function buildOurs(say) {
   say('building');
+  await prepare('tools');
+  try {
+    process.env.VALK_DEPS_PREFIX ??= await buildDeps();
+  } catch (error) {
+    if (!(error instanceof NoSource)) throw error;
+    say(`${error.message}\nours has the system's OpenSSL and nghttp2`);
+  }
   await prepare('start');
   if (!hasCommand('h2load')) await installPackages(['nghttp2-client']);
 }
