@@ -145,8 +145,14 @@ export class EngineExchange implements Exchange {
       this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, null, status === 204 ? -1 : length);
       return;
     }
+    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    // Memory that may shrink is given back to the system when it does.
+    if (!(bytes.buffer as ArrayBuffer & { resizable?: boolean }).resizable && this.#outbox.engine.lend(bytes)) {
+      this.#release(KIND.respond | KIND.endFlag | KIND.lentFlag | (status << 16), fields, null, length);
+      return;
+    }
     this.begin(status, fields, length);
-    this.write(body);
+    this.write(bytes);
     this.finish('');
   }
 

@@ -36,7 +36,16 @@ export const EVENT = { abort: 1, body: 2, trailers: 4, writable: 8, end: 16, wor
 export const OUT = { used: 0, inTurn: 1, startBytes: 16, recordBytes: 28 } as const;
 
 /** Kinds of records in the buffer of answers (`VALK_OUT_…`), and the flag of a whole answer (`VALK_ANSWER_END`). */
-export const KIND = { respond: 1, write: 2, finish: 3, reset: 4, settle: 5, ignoreBody: 6, endFlag: 1 << 8 } as const;
+export const KIND = {
+  respond: 1,
+  write: 2,
+  finish: 3,
+  reset: 4,
+  settle: 5,
+  ignoreBody: 6,
+  endFlag: 1 << 8,
+  lentFlag: 1 << 15,
+} as const;
 
 /** Bytes of an answer's body that may be sent without asking for budget (`VALK_INLINE_MAX`). */
 export const INLINE_MAX = 2048;
@@ -119,6 +128,11 @@ export interface NativeEngine {
    * has ended. -2: there are no such bytes any more, or no memory for them.
    */
   write(index: number, generation: number, bytes: Uint8Array, offset: number): number;
+  /**
+   * Lends bytes for the body of the next answer that has `KIND.lentFlag`: they are read, not copied, and stay in memory
+   * until they are sent. False: they cannot be lent.
+   */
+  lend(bytes: Uint8Array): boolean;
   trailers(index: number, generation: number): string;
   peer(index: number, generation: number): NativePeer | null;
   listen(options: NativeListenOptions): { port: number; healthPort: number } | NativeFailure;

@@ -15,9 +15,9 @@ const nativeRules = [
   { files: /^(core|include)\//, never: nodeHeaders, why: 'the core knows no Node' },
   { files: /^(core|include)\//, never: /^binding\//, why: 'the core does not know the binding' },
   {
-    files: /^binding\/(?!addon(\.cc|_values\.h)$)/,
+    files: /^binding\/(?!addon(\.cc|_values\.h|_lend\.h)$)/,
     never: nodeHeaders,
-    why: 'addon.cc and its addon_values.h alone know Node-API',
+    why: 'addon.cc and its headers alone know Node-API',
   },
   { files: /^include\//, never: /^core\/|^uv\.h$|^openssl\/|^nghttp2\//, why: 'the public header stands alone' },
   { files: core(...machines), never: /^core\/internal\.h$/, why: 'the lower half does not know the upper' },

@@ -17,6 +17,7 @@
 #include <memory>
 #include <vector>
 
+#include "addon_lend.h"
 #include "addon_values.h"
 #include "bridge.h"
 #include "process.h"
@@ -58,7 +59,8 @@ struct Binding {
   bool closing = false;    // the async is being closed
   unsigned references = 1; // the async, and each JavaScript function that points here
   valk_at_exit_t at_exit{};
-  valk_stats_t last{}; // as the engine ended
+  GetStore get_store = nullptr; // null: bodies are copied
+  valk_stats_t last{};          // as the engine ended
 };
 
 // ---- life ----
@@ -341,6 +343,24 @@ napi_value write_body(napi_env env, napi_callback_info info) {
   return from_int64(env, taken >= 0 ? taken : taken == VALK_ESTALE ? -1 : -2);
 }
 
+// lend(bytes): lends them for the body of the next answer that says so; false: they have to be
+// copied.
+napi_value lend(napi_env env, napi_callback_info info) {
+  napi_value values[1], result;
+  Binding *binding = arguments_of(env, info, values);
+  bool lent = false;
+  if (binding->bridge != nullptr) {
+    Lendable body = lendable_of(env, binding->get_store, values[0]);
+    lent = body.store != nullptr && valk_bridge_lend(binding->bridge, body.view.data,
+                                                     static_cast<uint32_t>(body.view.length),
+                                                     release_store, body.store) == 0;
+    if (!lent)
+      release_store(body.store);
+  }
+  napi_get_boolean(env, lent, &result);
+  return result;
+}
+
 // trailers(index, generation): as text, '' for none.
 napi_value trailers(napi_env env, napi_callback_info info) {
   napi_value values[2], result;
@@ -604,6 +624,7 @@ Napi::Value start(const Napi::CallbackInfo &info) {
     delete binding;
     return failure(env, status, message);
   }
+  binding->get_store = find_get_store(env);
   binding->async.data = binding;
   uv_unref(reinterpret_cast<uv_handle_t *>(&binding->async));
   Napi::Object functions = Napi::Object::New(env);
@@ -619,6 +640,7 @@ Napi::Value start(const Napi::CallbackInfo &info) {
   add_hot(binding, functions, "takeBody", take_body);
   add_hot(binding, functions, "read", read_body);
   add_hot(binding, functions, "write", write_body);
+  add_hot(binding, functions, "lend", lend);
   add_hot(binding, functions, "trailers", trailers);
   add(binding, functions, "peer", peer);
   add(binding, functions, "listen", listen);

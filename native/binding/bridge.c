@@ -577,6 +577,7 @@ void valk_bridge_free(valk_bridge_t *bridge) {
     }
     free(exchanges);
   }
+  valk__bridge_drop_lent(bridge);
   deinit_locks(bridge, lock_count(bridge));
   deinit_tables(bridge);
 }

@@ -85,7 +85,7 @@ enum {
  * beginning at a multiple of four: */
 enum { VALK_OUT_USED = 0, VALK_OUT_IN_TURN = 1, VALK_OUT_START = 16 /* bytes */ };
 enum {
-  VALK_OUT_KIND = 0, /* kind | flags << 8 | status << 16 */
+  VALK_OUT_KIND = 0, /* kind | flags << 8 (valk_answer_flags_t, VALK_OUT_LENT) | status << 16 */
   VALK_OUT_INDEX = 1,
   VALK_OUT_GENERATION = 2,
   VALK_OUT_HEAD_LENGTH = 3, /* bytes of fields or trailers after the record; RESET: the code */
@@ -94,9 +94,11 @@ enum {
   VALK_OUT_LENGTH_HIGH = 6,
   VALK_OUT_WORDS = 7
 };
+/* With VALK_ANSWER_END: the body goes on with what valk_bridge_lend took, the oldest. */
+#define VALK_OUT_LENT 128u
 /* Kinds. Terminal ones, after which JavaScript has let go of the exchange: RESPOND with
  * VALK_ANSWER_END, FINISH, RESET, SETTLE. The body bytes of an exchange's RESPOND and WRITE records
- * are at most VALK_INLINE_MAX in all; more goes by valk_bridge_write. */
+ * are at most VALK_INLINE_MAX in all; more goes by valk_bridge_lend or valk_bridge_write. */
 enum {
   VALK_OUT_RESPOND = 1,
   VALK_OUT_WRITE = 2,
@@ -169,6 +171,10 @@ int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
  * memory. What is in the buffer of answers must be flushed before. */
 int64_t valk_bridge_write(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
                           const uint8_t *bytes, size_t length);
+/* JS. Bytes for the body of the next RESPOND record with VALK_OUT_LENT, see valk_buffer_lend. 0, or
+ * VALK_ENOMEM: |owner| is the caller's still. */
+int valk_bridge_lend(valk_bridge_t *bridge, const uint8_t *bytes, uint32_t length,
+                     void (*release)(void *owner), void *owner);
 /* NULL when the exchange has ended. Valid until the next record for the exchange is flushed. */
 const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
 /* Empty when there are none (yet). As long valid. */

@@ -125,6 +125,9 @@ struct valk_bridge {
   uv_mutex_t lock;
   valk_exchange_t *event_first, *event_last;
 
+  /* JavaScript's own: what was lent for records that have not been flushed yet, oldest first. */
+  valk_buffer_t *lent_first, *lent_last;
+
   atomic_uint_fast64_t last_turn_ms;
 };
 
@@ -152,6 +155,8 @@ void valk__exchange_end(valk_bridge_t *bridge, valk_exchange_t *exchange);
 void valk__bridge_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32_t bits);
 /* JS. NULL when it has ended or JavaScript has let go of it. */
 valk_exchange_t *valk__bridge_find(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
+/* JS. Lets go of all that was lent and not flushed. */
+void valk__bridge_drop_lent(valk_bridge_t *bridge);
 void valk__ops_deinit(valk_bridge_t *bridge, valk_ops_t *ops);
 
 /* Engine: on_wake. */

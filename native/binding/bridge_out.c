@@ -210,6 +210,35 @@ static valk_buffer_t *make_buffer(const valk_exchange_t *exchange, const uint8_t
   return buffer;
 }
 
+int valk_bridge_lend(valk_bridge_t *bridge, const uint8_t *bytes, uint32_t length,
+                     void (*release)(void *owner), void *owner) {
+  valk_buffer_t *buffer = valk_buffer_lend(bytes, length, release, owner);
+  if (buffer == NULL) {
+    return VALK_ENOMEM;
+  }
+  *(bridge->lent_last != NULL ? &bridge->lent_last->next : &bridge->lent_first) = buffer;
+  bridge->lent_last = buffer;
+  return 0;
+}
+
+static valk_buffer_t *take_lent(valk_bridge_t *bridge) {
+  valk_buffer_t *buffer = bridge->lent_first;
+  if (buffer == NULL) {
+    return NULL;
+  }
+  bridge->lent_first = buffer->next;
+  if (bridge->lent_first == NULL) {
+    bridge->lent_last = NULL;
+  }
+  buffer->next = NULL;
+  return buffer;
+}
+
+void valk__bridge_drop_lent(valk_bridge_t *bridge) {
+  free_list(bridge->system, bridge->lent_first);
+  bridge->lent_first = bridge->lent_last = NULL;
+}
+
 static bool is_terminal(uint32_t kind) {
   switch (kind & 0xff) {
   case VALK_OUT_RESPOND:
@@ -223,8 +252,10 @@ static bool is_terminal(uint32_t kind) {
   }
 }
 
-/* Turns a record into operations. False: its buffer could not be made. */
-static bool parse(valk_exchange_t *exchange, const int32_t *record, valk_ops_t *ops) {
+/* Turns a record into operations, with what was |lent| for it or NULL. False: its buffer could not
+ * be made; |lent| is the caller's still. */
+static bool parse(valk_exchange_t *exchange, const int32_t *record, valk_buffer_t *lent,
+                  valk_ops_t *ops) {
   const uint8_t *bytes = (const uint8_t *) (record + VALK_OUT_WORDS);
   uint32_t kind = (uint32_t) record[VALK_OUT_KIND] & 0xff;
   uint32_t head_length = (uint32_t) record[VALK_OUT_HEAD_LENGTH];
@@ -241,9 +272,13 @@ static bool parse(valk_exchange_t *exchange, const int32_t *record, valk_ops_t *
   case VALK_OUT_RESPOND:
     ops->bits = VALK_OP_RESPOND;
     ops->answer = buffer;
+    if (lent != NULL) {
+      lent->slot = exchange->slot;
+      buffer->next = lent;
+    }
     ops->head_length = head_length;
     ops->status = (uint16_t) ((uint32_t) record[VALK_OUT_KIND] >> 16);
-    ops->flags = (uint16_t) ((uint32_t) record[VALK_OUT_KIND] >> 8 & 0xff);
+    ops->flags = (uint16_t) ((uint32_t) record[VALK_OUT_KIND] >> 8 & 0xff & ~VALK_OUT_LENT);
     ops->content_length = (int64_t) ((uint64_t) (uint32_t) record[VALK_OUT_LENGTH_HIGH] << 32 |
                                      (uint32_t) record[VALK_OUT_LENGTH_LOW]);
     exchange->answered = true;
@@ -316,21 +351,26 @@ int valk_bridge_flush(valk_bridge_t *bridge) {
       break;
     }
     at += size;
+    uint32_t kind = (uint32_t) record[VALK_OUT_KIND];
+    bool lends = (kind & 0xff) == VALK_OUT_RESPOND && (kind >> 8 & VALK_OUT_LENT) != 0;
+    valk_buffer_t *lent = lends ? take_lent(bridge) : NULL;
     valk_exchange_t *exchange = valk__bridge_find(bridge, (uint32_t) record[VALK_OUT_INDEX],
                                                   (uint32_t) record[VALK_OUT_GENERATION]);
     if (exchange == NULL) {
+      free_list(bridge->system, lent);
       continue;
     }
-    uint32_t kind = (uint32_t) record[VALK_OUT_KIND];
     /* A request has one answer: the operations waiting for the engine have room for no other. */
-    if ((kind & 0xff) == VALK_OUT_RESPOND && exchange->answered) {
+    if (((kind & 0xff) == VALK_OUT_RESPOND && exchange->answered) || (lends && lent == NULL)) {
+      free_list(bridge->system, lent);
       result = VALK_EINVAL;
       break;
     }
     staged_t *next = &staged[count++];
     *next = (staged_t){.exchange = exchange};
-    bool made = parse(exchange, record, &next->ops);
+    bool made = parse(exchange, record, lent, &next->ops);
     if (!made) {
+      free_list(bridge->system, lent);
       /* No memory for it: the stream cannot go on. JavaScript learns of that by VALK_EVENT_END. */
       next->ops = (valk_ops_t){.bits = VALK_OP_RESET, .code = VALK_INTERNAL_ERROR};
     }
@@ -345,6 +385,9 @@ int valk_bridge_flush(valk_bridge_t *bridge) {
   }
   commit(bridge, staged, count);
   wake_touched(bridge);
+  if (result != 0) {
+    valk__bridge_drop_lent(bridge); /* their records are lost */
+  }
   return result;
 }
 

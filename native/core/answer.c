@@ -153,18 +153,34 @@ valk_buffer_t *valk_buffer_new(uint32_t length) {
   valk_buffer_t *buffer = malloc(sizeof(*buffer) + length);
   if (buffer == NULL)
     return NULL;
-  buffer->next = NULL;
+  *buffer = (valk_buffer_t){.data = buffer->own, .length = length};
+  return buffer;
+}
+
+valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t length, void (*release)(void *owner),
+                                void *owner) {
+  valk_buffer_t *buffer = valk_buffer_new(0);
+  if (buffer == NULL)
+    return NULL;
+  buffer->data = (uint8_t *) (uintptr_t) data;
   buffer->length = length;
-  buffer->offset = 0;
-  buffer->slot = 0;
-  buffer->charged = 0;
+  buffer->release = release;
+  buffer->owner = owner;
   return buffer;
 }
 
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer) {
   if (buffer->charged > 0)
     valk_budget_give(system, buffer->slot, buffer->charged);
+  if (buffer->release != NULL)
+    buffer->release(buffer->owner);
   free(buffer);
+}
+
+static void free_answer(valk_system_t *system, valk_buffer_t *buffer) {
+  if (buffer->next != NULL)
+    valk_buffer_free(system, buffer->next);
+  valk_buffer_free(system, buffer);
 }
 
 uint32_t valk_budget_take(valk_system_t *system, uint32_t slot, uint32_t least, uint32_t most) {
@@ -213,7 +229,10 @@ static valk_buffer_t *without_head(valk_buffer_t *buffer, uint32_t head_length) 
   memmove(buffer->data, buffer->data + head_length, buffer->length);
   valk_buffer_t *smaller =
       valk__fault(VALK_FAULT_MALLOC) ? NULL : realloc(buffer, sizeof(*buffer) + buffer->length);
-  return smaller != NULL ? smaller : buffer;
+  if (smaller == NULL)
+    return buffer;
+  smaller->data = smaller->own;
+  return smaller;
 }
 
 /* The handler has settled: its place is free. */
@@ -235,18 +254,19 @@ int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t
   bool first = request->handler && request->state == VALK_REQUEST_QUEUED;
   settled(request);
   if (request->connection == NULL || !first) {
-    valk_buffer_free(thread->system, buffer);
+    free_answer(thread->system, buffer);
     if (!first && request->connection != NULL && request->finished)
       valk__request_detach_consumer(request);
     valk__request_end(request);
     return VALK_ESTALE;
   }
   valk_connection_t *connection = request->connection;
-  uint32_t body_length = buffer->length - head_length;
   bool whole = (flags & VALK_ANSWER_END) != 0;
+  valk_buffer_t *rest = buffer->next;
+  uint64_t body_length = (uint64_t) buffer->length - head_length + (rest ? rest->length : 0);
   bool bodiless = request->is_head || status == 204 || status == 304;
   if (whole && content_length < 0 && status != 204 && status != 304)
-    content_length = body_length;
+    content_length = (int64_t) body_length;
   bool body = !bodiless && !(whole && body_length == 0);
   const char *date = request->server->send_date && !(flags & VALK_ANSWER_NO_DATE)
                          ? valk__thread_date(thread)
@@ -256,7 +276,7 @@ int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t
                       head_length, date, content_length, body);
   valk__connection_dirty(connection);
   if (result != 0) {
-    valk_buffer_free(thread->system, buffer);
+    free_answer(thread->system, buffer);
     static const char text[] = "Internal Server Error\n";
     valk__request_reply(request, 500, NULL, 0, (const uint8_t *) text, sizeof(text) - 1);
     valk__request_detach_consumer(request);
@@ -264,10 +284,16 @@ int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t
   }
   request->state = VALK_REQUEST_ANSWERED;
   valk__request_count_status(request, status);
-  if (body && body_length > 0) {
-    push(request, without_head(buffer, head_length));
+  if (!body) {
+    free_answer(thread->system, buffer);
   } else {
-    valk_buffer_free(thread->system, buffer);
+    if (buffer->length > head_length) {
+      push(request, without_head(buffer, head_length));
+    } else {
+      valk_buffer_free(thread->system, buffer);
+    }
+    if (rest != NULL)
+      push(request, rest);
   }
   if (whole || !body) {
     valk__request_finished(request);

@@ -147,22 +147,30 @@ void *valk_request_data(const valk_request_t *request);
 
 /* ---- the answer ---- */
 
-/* Bytes on their way out. One heap block, made by valk_buffer_new on any thread, given to the
- * engine with the calls below, which free it and give its bytes back to the budget when they are
- * sent or dropped. */
+/* Bytes on their way out, made on any thread by valk_buffer_new (one heap block) or
+ * valk_buffer_lend (bytes of somebody else's), given to the engine with the calls below, which free
+ * it and give its bytes back to the budget when they are sent or dropped. */
 typedef struct valk_buffer {
   struct valk_buffer *next;
-  uint32_t length;  /* bytes in data */
-  uint32_t offset;  /* bytes of it already sent */
-  uint32_t slot;    /* whose budget it counts against */
-  uint32_t charged; /* bytes taken from that budget */
-  uint8_t data[];
+  uint8_t *data;
+  uint32_t length;              /* bytes in data */
+  uint32_t offset;              /* bytes of it already sent */
+  uint32_t slot;                /* whose budget it counts against */
+  uint32_t charged;             /* bytes taken from that budget */
+  void (*release)(void *owner); /* of lent bytes; NULL: data is |own| */
+  void *owner;
+  uint8_t own[];
 } valk_buffer_t;
 
 /* Any. NULL when out of memory. Charged to nobody until |charged| is set by the caller from what
  * valk_budget_take gave. */
 valk_buffer_t *valk_buffer_new(uint32_t length);
-/* Any. Frees the block and gives |charged| back. */
+/* Any. |length| bytes at |data| that stay where they are, and are read by the engine only, until
+ * |release| is called with |owner|: once, on any thread. NULL when out of memory; |release| is not
+ * called then. Charged to nobody: what lends bounds how much it lends. */
+valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t length, void (*release)(void *owner),
+                                void *owner);
+/* Any. Frees the block, or lets go of what was lent, and gives |charged| back. Not |next|. */
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer);
 
 /* How many bytes of bodies the engine holds for a connection is bounded: a budget for each
@@ -179,16 +187,17 @@ uint32_t valk_budget_take(valk_system_t *system, uint32_t slot, uint32_t least, 
 void valk_budget_give(valk_system_t *system, uint32_t slot, uint32_t bytes);
 
 typedef enum {
-  VALK_ANSWER_END = 1,    /* the buffer holds the whole body (or there is none) */
+  VALK_ANSWER_END = 1,    /* the buffers hold the whole body (or there is none) */
   VALK_ANSWER_NO_DATE = 2 /* the handler set a date field of its own */
 } valk_answer_flags_t;
 
 /* Engine. Begins the answer: the handler has settled. |buffer| holds |head_length| bytes of fields,
  * { name \n value \n } in lower case without content-length and date (the engine adds them), then
- * body bytes. |content_length| -1: none is sent (a stream of unknown length). Takes |buffer|
- * always. The engine suppresses the body of HEAD, 204 and 304. Returns 0; VALK_EINVAL for a head
- * that breaks HTTP (nothing was sent; the engine has answered 500); VALK_ESTALE when the client is
- * gone or the answer had begun (the place is free now). */
+ * body bytes; with VALK_ANSWER_END the buffer in its |next|, if any, is the rest of the body.
+ * |content_length| -1: none is sent (a stream of unknown length). Takes |buffer|
+ * and what follows it always. The engine suppresses the body of HEAD, 204 and 304. Returns 0;
+ * VALK_EINVAL for a head that breaks HTTP (nothing was sent; the engine has answered 500);
+ * VALK_ESTALE when the client is gone or the answer had begun (the place is free now). */
 int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t *buffer,
                          uint32_t head_length, int64_t content_length, unsigned flags);
 /* Engine. More of the body. Takes |buffer| always. 0 or VALK_ESTALE (the stream is gone). After it

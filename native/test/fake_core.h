@@ -143,11 +143,27 @@ valk_buffer_t *valk_buffer_new(uint32_t length) {
   if (buffer == NULL) {
     return NULL;
   }
+  buffer->data = buffer->own;
   buffer->length = length;
+  return buffer;
+}
+valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t length, void (*release)(void *owner),
+                                void *owner) {
+  valk_buffer_t *buffer = valk_buffer_new(0);
+  if (buffer == NULL) {
+    return NULL;
+  }
+  buffer->data = (uint8_t *) (uintptr_t) data;
+  buffer->length = length;
+  buffer->release = release;
+  buffer->owner = owner;
   return buffer;
 }
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer) {
   valk_budget_give(system, buffer->slot, buffer->charged);
+  if (buffer->release != NULL) {
+    buffer->release(buffer->owner);
+  }
   free(buffer);
 }
 uint32_t valk_budget_take(valk_system_t *system, uint32_t slot, uint32_t least, uint32_t most) {
@@ -188,8 +204,12 @@ static void fake_send(valk_request_t *request, valk_buffer_t *buffer, uint32_t o
 int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t *buffer,
                          uint32_t head_length, int64_t content_length, unsigned flags) {
   ASSERT(request->taken);
+  valk_buffer_t *rest = buffer->next;
   if (request->gone || request->bad || request->answers > 0) {
     valk_buffer_free(request->system, buffer);
+    if (rest != NULL) {
+      valk_buffer_free(request->system, rest);
+    }
     fake_end(request);
     return request->bad ? VALK_EINVAL : VALK_ESTALE;
   }
@@ -201,6 +221,9 @@ int valk_request_respond(valk_request_t *request, uint16_t status, valk_buffer_t
   memcpy(request->fields, buffer->data, head_length);
   request->fields[head_length] = '\0';
   fake_send(request, buffer, head_length);
+  if (rest != NULL) {
+    fake_send(request, rest, 0);
+  }
   if ((flags & VALK_ANSWER_END) != 0) {
     fake_end(request);
   }

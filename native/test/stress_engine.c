@@ -31,9 +31,9 @@ static void check(const client_t *client) {
 }
 
 static void submit(client_t *client, uint32_t *seed) {
-  static const char *const paths[] = {"/hello", "/big/100000", "/echo",   "/trailers",
-                                      "/hold",  "/robots.txt", "/missing"};
-  const char *path = paths[next_random(seed) % 7];
+  static const char *const paths[] = {"/hello",    "/big/100000", "/lent/100000", "/echo",
+                                      "/trailers", "/hold",       "/robots.txt",  "/missing"};
+  const char *path = paths[next_random(seed) % 8];
   bool post = path[1] == 'e' || next_random(seed) % 4 == 0;
   client_request(client, post ? "POST" : "GET", path, NULL,
                  post ? (int64_t) (next_random(seed) % 60000) : -1);

@@ -104,6 +104,41 @@ static int respond(valk_request_t *request, uint16_t status, const char *fields,
                               VALK_ANSWER_END);
 }
 
+/* What is lent, and when it has been let go. */
+typedef struct {
+  rig_t *rig;
+  uint8_t bytes[];
+} lent_t;
+
+static void release_lent(void *owner) {
+  lent_t *lent = owner;
+  atomic_fetch_add(&lent->rig->released, 1);
+  free(lent);
+}
+
+static void respond_lent(rig_t *rig, valk_request_t *request, uint32_t length) {
+  lent_t *lent = malloc(sizeof(*lent) + length);
+  lent->rig = rig;
+  for (uint32_t i = 0; i < length; i++)
+    lent->bytes[i] = client_pattern(i);
+  static const char fields[] = "x-kind\nlent\n";
+  valk_buffer_t *head = text_buffer(fields, NULL, 0);
+  valk_buffer_t *body = valk_buffer_lend(lent->bytes, length, release_lent, lent);
+  if (head == NULL || body == NULL) {
+    if (head != NULL)
+      valk_buffer_free(rig->system, head);
+    if (body != NULL) {
+      valk_buffer_free(rig->system, body);
+    } else {
+      release_lent(lent);
+    }
+    valk_request_reset(request, 2);
+    return;
+  }
+  head->next = body;
+  valk_request_respond(request, 200, head, head->length, -1, VALK_ANSWER_END);
+}
+
 static const char *path_of(const valk_head_t *head, char *path, size_t size) {
   const char *at = head->text;
   for (int i = 0; i < 3; i++)
@@ -218,6 +253,8 @@ static int on_request(void *data, valk_request_t *request) {
         write_big(rig, request, work);
       }
     }
+  } else if (strncmp(path, "/lent/", 6) == 0) {
+    respond_lent(rig, request, (uint32_t) strtoul(path + 6, NULL, 10));
   } else if (strcmp(path, "/trailers") == 0) {
     valk_buffer_t *head = text_buffer("", "body", 4);
     if (head == NULL) {

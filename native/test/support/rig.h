@@ -4,6 +4,7 @@
  *   /hello          200 "Hello, world!\n" at once
  *   /echo           200 with the request's body (either body mode)
  *   /big/<bytes>    200 with that many bytes of the pattern, written as the engine takes them
+ *   /lent/<bytes>   200 with that many bytes of the pattern, lent: |released| counts
  *   /hold           held until rig_release; counts as called when |claims| is set
  *   /trailers       200 "body" with a trailer x-trailer: end
  *   /bad            an answer that breaks HTTP
@@ -39,7 +40,7 @@ typedef struct {
   atomic_bool full;        /* on_request says VALK_EAGAIN */
   atomic_bool no_memory;   /* on_request says VALK_ENOMEM */
   atomic_bool keep_pinned; /* on_abort says false; rig_unpin */
-  atomic_uint requests, drops, aborts, ends, turns, body_bytes;
+  atomic_uint requests, drops, aborts, ends, turns, body_bytes, released;
   atomic_bool releasing;
   atomic_bool unpin;
   atomic_ullong last_turn;
