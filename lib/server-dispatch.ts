@@ -97,9 +97,20 @@ export class Dispatcher {
     const server = this.#servers.get(records[base + RECORD.server] as number);
     const bodyLength = (records[base + RECORD.bodyLength] as number) >>> 0;
     const slot = records[base + RECORD.slot] as number;
-    const serial = records[base + RECORD.peer] as number;
+    const info = this.#connection(index, generation, slot, records[base + RECORD.peer] as number);
     this.#advance(read);
     const outbox = this.#outbox as Outbox;
+    const exchange = new EngineExchange(outbox, this.#open, head, info, index, generation, flags, bodyLength);
+    this.#open[index] = exchange;
+    if (server === undefined) exchange.reset(2);
+    else runHandler(exchange, server);
+  }
+
+  /**
+   * What is known of a request's connection. The engine tells until `#advance`: from then on it may forget the
+   * connection of a handler that runs, which has its own copy here.
+   */
+  #connection(index: number, generation: number, slot: number, serial: number): ConnectionInfo {
     const peer = this.#peers[slot];
     let info = peer?.serial === serial ? peer.info : undefined;
     if (info instanceof WeakRef) info = info.deref();
@@ -108,10 +119,7 @@ export class Dispatcher {
       info = connectionInfo(native);
       this.#peers[slot] = { serial, info: native?.certificate === undefined ? info : new WeakRef(info) };
     }
-    const exchange = new EngineExchange(outbox, this.#open, head, info, index, generation, flags, bodyLength);
-    this.#open[index] = exchange;
-    if (server === undefined) exchange.reset(2);
-    else runHandler(exchange, server);
+    return info;
   }
 
   #takeEvents(): void {

@@ -5,8 +5,8 @@ import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
 import type { Handler, ListenOptions } from 'valk-aio';
 import { Authority, type Pair } from './helpers/authority.js';
-import { ask, type Outcome, until } from './helpers/client.js';
-import { serve } from './helpers/serve.js';
+import { ask, type Outcome, send, until } from './helpers/client.js';
+import { gate, serve } from './helpers/serve.js';
 
 const authority = new Authority('authority');
 const stranger = new Authority('stranger');
@@ -97,6 +97,38 @@ test('a certificate is forgotten while no request needs it, and found again by t
       return collected.includes(path);
     });
   }
+});
+
+test('a handler that outlives its connection still has the certificate, also to read it first then', async (t) => {
+  const { promise: released, open: release } = gate();
+  const seen: string[] = [];
+  let called = 0;
+  const { aio, url } = await serve(
+    t,
+    async (request, connection) => {
+      called++;
+      const early = new URL(request.url).pathname === '/early' ? connection.tls.peerCertificate : undefined;
+      await released;
+      const late = connection.tls.peerCertificate;
+      if (early !== undefined) t.is(late, early);
+      seen.push(`${late?.subject} ${connection.tls.authorized} ${connection.remoteAddress}`);
+      return {};
+    },
+    strict,
+  );
+  const session = connect(url, { ca: authority.cert, ...known });
+  session.on('error', () => {});
+  const paths = ['/early', '/late', '/late'];
+  for (const path of paths) send(session, path).on('error', () => {});
+  await until('the handlers run', () => called === paths.length);
+  session.destroy();
+  await until('the connection has ended', () => aio.stats().connection.active === 0);
+  const next = once(t, url, known);
+  await until('the next connection has taken its place', () => called === paths.length + 1);
+  release();
+  t.is((await next).status, 200);
+  await until('the handlers have ended', () => seen.length === paths.length + 1);
+  t.deepEqual(new Set(seen), new Set(['CN=known true 127.0.0.1']));
 });
 
 test('without requestCert nobody is asked', async (t) => {

@@ -91,8 +91,10 @@ static void free_exchange(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   exchange->trailers_length = 0;
   exchange->body = NULL;
   uv_mutex_unlock(&bridge->lock);
-  valk_peer_unref(exchange->peer);
-  exchange->peer = NULL;
+  if (exchange->peer != NULL) {
+    valk_peer_unref(exchange->peer);
+    exchange->peer = NULL;
+  }
   atomic_store_explicit(&exchange->closed, true, memory_order_relaxed);
   atomic_fetch_add_explicit(&exchange->generation, 1, memory_order_release);
   atomic_fetch_sub_explicit(&inbox->open, 1, memory_order_relaxed);
@@ -103,6 +105,18 @@ void valk__exchange_end(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   if (exchange->request == NULL && exchange->released && !exchange->running) {
     free_exchange(bridge, exchange);
   }
+}
+
+/* Under bridge->lock. The stream has ended early: its connection may be gone, and then what is
+ * known of the peer is charged to nobody. JavaScript has a copy once READ has passed the record.
+ * Where it has not, JavaScript stands at this very record, and comes here when it takes the event.
+ */
+static void drop_peer(valk_bridge_t *bridge, valk_exchange_t *exchange) {
+  if (exchange->peer == NULL || !valk__exchange_passed(bridge, exchange)) {
+    return;
+  }
+  valk_peer_unref(exchange->peer);
+  exchange->peer = NULL;
 }
 
 static valk_exchange_t *new_exchange(valk_bridge_t *bridge, valk_request_t *request) {
@@ -327,6 +341,7 @@ static bool on_abort(void *data, valk_request_t *request, valk_abort_t reason) {
   exchange->reclaim = exchange->pinned;
   bool given_up = !exchange->pinned;
   free_chunks(exchange);
+  drop_peer(bridge, exchange);
   exchange->body_ended = true;
   if (!exchange->released && (exchange->events & VALK_EVENT_ABORT) == 0) {
     add_event(bridge, exchange, VALK_EVENT_ABORT | (uint32_t) reason << 8);
@@ -386,7 +401,12 @@ static void on_end(void *data, valk_request_t *request) {
   if (!exchange->released) {
     /* When the consumer is being removed a request may end that JavaScript has not claimed. */
     exchange->released = withdraw(bridge, exchange);
-    valk__bridge_event(bridge, exchange, VALK_EVENT_END);
+    if (!exchange->released) {
+      uv_mutex_lock(&bridge->lock);
+      drop_peer(bridge, exchange);
+      add_event(bridge, exchange, VALK_EVENT_END);
+      uv_mutex_unlock(&bridge->lock);
+    }
   }
   valk__exchange_end(bridge, exchange);
 }
@@ -457,6 +477,9 @@ uint32_t valk_bridge_events(valk_bridge_t *bridge, int32_t *events, uint32_t mos
     event[0] = (int32_t) exchange->index;
     event[1] = (int32_t) atomic_load_explicit(&exchange->generation, memory_order_relaxed);
     event[2] = (int32_t) exchange->events;
+    if ((exchange->events & (VALK_EVENT_ABORT | VALK_EVENT_END)) != 0) {
+      drop_peer(bridge, exchange);
+    }
     unlink_event(bridge, exchange);
   }
   if (bridge->event_first == NULL) {

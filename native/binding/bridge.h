@@ -175,9 +175,11 @@ int64_t valk_bridge_write(valk_bridge_t *bridge, uint32_t index, uint32_t genera
  * VALK_ENOMEM: |owner| is the caller's still. */
 int valk_bridge_lend(valk_bridge_t *bridge, const uint8_t *bytes, uint32_t length,
                      void (*release)(void *owner), void *owner);
-/* NULL when the exchange has ended. Valid until the next record for the exchange is flushed. */
+/* To be asked between the claim and the step of READ past the exchange's record, and valid until
+ * that step; NULL after it. So a handler that is called knows its client, even one that has left
+ * since, and none keeps a certificate in the engine's memory beyond its connection. */
 const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
-/* Empty when there are none (yet). As long valid. */
+/* Empty when there are none (yet). Valid until the next record for the exchange is flushed. */
 valk_bytes_t valk_bridge_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
 /* Any. Exchanges that have not ended, for tests. */
 uint32_t valk_bridge_open(const valk_bridge_t *bridge);

@@ -93,7 +93,7 @@ int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
 
 const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
   valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
-  return exchange == NULL ? NULL : exchange->peer;
+  return exchange == NULL || valk__exchange_passed(bridge, exchange) ? NULL : exchange->peer;
 }
 
 valk_bytes_t valk_bridge_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {

@@ -59,6 +59,10 @@ struct valk_exchange {
   unsigned thread;
   uint32_t slot;
   uint32_t position; /* of its record */
+
+  /* Set before its record is published. JavaScript reads it without a lock until READ has passed
+   * that record; only after that is it dropped, under bridge->lock, as soon as the stream has ended
+   * early: a handler may outlive its connection, and then the memory of it is charged to nobody. */
   const valk_peer_t *peer;
 
   /* Engine thread. */
@@ -147,6 +151,15 @@ static inline void valk__set_word(valk_bridge_t *bridge, int word, int32_t value
 static inline int32_t *valk__record(const valk_bridge_t *bridge, uint32_t position) {
   return bridge->options.records +
          (size_t) (position & (bridge->options.record_count - 1)) * VALK_RECORD_WORDS;
+}
+
+/* Whether JavaScript has read all that the exchange's record brings. What it has not lies within
+ * the queue's capacity from READ on; indices wrap, and so may those of a handler that runs for
+ * hours, which then counts as not passed for as long as it takes to go through one queue. */
+static inline bool valk__exchange_passed(const valk_bridge_t *bridge,
+                                         const valk_exchange_t *exchange) {
+  uint32_t read = (uint32_t) valk__word(bridge, VALK_BRIDGE_READ);
+  return exchange->position - read >= bridge->options.queue_capacity;
 }
 
 /* Engine, |exchange|'s thread. Frees it if both sides have let go. */

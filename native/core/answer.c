@@ -56,7 +56,7 @@ void *valk_request_data(const valk_request_t *request) {
 typedef struct {
   valk_peer_t peer;
   atomic_uint references;
-  uint8_t certificate[]; /* charged to its connection while that lasts */
+  uint8_t certificate[]; /* charged to its connection, which few outlive: see the bridge */
 } counted_peer_t;
 
 const valk_peer_t *valk_peer_ref(const valk_peer_t *peer) {
@@ -142,7 +142,7 @@ void valk__connection_peer_free(valk_connection_t *connection) {
 }
 
 const valk_peer_t *valk_request_peer(const valk_request_t *request) {
-  return request->connection->peer;
+  return request->connection == NULL ? NULL : request->connection->peer;
 }
 
 /* ---- buffers and budgets ---- */

@@ -349,7 +349,6 @@ struct valk_request {
   valk_thread_t *thread;
   valk_connection_t *connection; /* NULL: the stream has ended */
   valk_server_t *server;
-  const valk_peer_t *peer;         /* the connection's, held only from dispatch on */
   const valk_consumer_t *consumer; /* set from dispatch to on_end */
   void *data;
   int32_t stream_id;

@@ -130,6 +130,9 @@ valk_bytes_t valk_request_trailers(const valk_request_t *request);
 bool valk_request_body_ended(const valk_request_t *request);
 /* Engine. True when the body comes by on_body (bodyMode 'stream'). */
 bool valk_request_streams(const valk_request_t *request);
+/* Engine. NULL once its stream has ended: the peer is the connection's, and goes with it. A
+ * consumer that refs it counts its certificate (up to 32 KiB) as its own from then on: the
+ * connection's memory bounds what is charged to it, and that is no more when it is gone. */
 const valk_peer_t *valk_request_peer(const valk_request_t *request);
 valk_server_t *valk_request_server(const valk_request_t *request);
 /* The server's own pointer (valk_server_options_t.data). */

@@ -17,6 +17,7 @@
 
 #define FAKE_THREADS 8
 #define FAKE_TEXT 256
+#define FAKE_CERTIFICATE 64
 
 struct valk_server {
   void *data;
@@ -34,6 +35,7 @@ struct valk_system {
 typedef struct {
   valk_peer_t peer;
   atomic_uint references;
+  uint8_t certificate[FAKE_CERTIFICATE];
 } fake_peer_t;
 
 struct valk_request {
@@ -295,6 +297,9 @@ static inline fake_peer_t *fake_peer(const char *address) {
   static atomic_uint serials;
   peer->peer.serial = atomic_fetch_add(&serials, 1) + 1;
   snprintf(peer->peer.remote_address, sizeof(peer->peer.remote_address), "%s", address);
+  memset(peer->certificate, (int) peer->peer.serial, sizeof(peer->certificate));
+  peer->peer.certificate = peer->certificate;
+  peer->peer.certificate_length = sizeof(peer->certificate);
   return peer;
 }
 

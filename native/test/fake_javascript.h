@@ -28,6 +28,9 @@ typedef struct {
   int32_t flags, server, slot, peer;
   size_t body_length;
   char head[512];
+  char remote_address[46];
+  uint8_t certificate[64]; /* its beginning */
+  size_t certificate_length;
 } fake_claim_t;
 
 static inline void fake_js_free(fake_js_t *js) {
@@ -76,8 +79,19 @@ static inline int32_t fake_js_word(const fake_js_t *js, int word) {
   return __atomic_load_n(&js->control[word], __ATOMIC_SEQ_CST);
 }
 
-/* The next request that was not dropped. False: there is none. */
-static inline bool fake_js_claim(fake_js_t *js, fake_claim_t *claim) {
+/* Moves on past the record at READ. */
+static inline void fake_js_pass(fake_js_t *js) {
+  uint32_t read = (uint32_t) fake_js_word(js, VALK_BRIDGE_READ) + 1;
+  __atomic_store_n(&js->control[VALK_BRIDGE_READ], (int32_t) read, __ATOMIC_SEQ_CST);
+  if (fake_js_word(js, VALK_BRIDGE_BLOCKED) != 0 &&
+      (int32_t) (read - (uint32_t) fake_js_word(js, VALK_BRIDGE_UNBLOCK_AT)) >= 0) {
+    valk_bridge_unblock(js->bridge);
+  }
+}
+
+/* Claims the next request that was not dropped, and stands at its record until fake_js_pass. False:
+ * there is none. */
+static inline bool fake_js_stand(fake_js_t *js, fake_claim_t *claim) {
   for (;;) {
     uint32_t read = (uint32_t) fake_js_word(js, VALK_BRIDGE_READ);
     if (read == (uint32_t) fake_js_word(js, VALK_BRIDGE_WRITE)) {
@@ -85,10 +99,8 @@ static inline bool fake_js_claim(fake_js_t *js, fake_claim_t *claim) {
     }
     int32_t *record = js->records + (size_t) (read & (js->record_count - 1)) * VALK_RECORD_WORDS;
     int32_t queued = VALK_RECORD_QUEUED;
-    bool claimed =
-        __atomic_compare_exchange_n(&record[VALK_RECORD_STATE], &queued, VALK_RECORD_CLAIMED, false,
-                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    if (claimed) {
+    if (__atomic_compare_exchange_n(&record[VALK_RECORD_STATE], &queued, VALK_RECORD_CLAIMED, false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
       size_t length = (size_t) record[VALK_RECORD_TEXT_LENGTH];
       ASSERT_LT(length, sizeof(claim->head));
       memcpy(claim->head, js->text + record[VALK_RECORD_TEXT], length);
@@ -100,16 +112,36 @@ static inline bool fake_js_claim(fake_js_t *js, fake_claim_t *claim) {
       claim->slot = record[VALK_RECORD_SLOT];
       claim->peer = record[VALK_RECORD_PEER];
       claim->body_length = (size_t) record[VALK_RECORD_BODY_LENGTH];
-    }
-    __atomic_store_n(&js->control[VALK_BRIDGE_READ], (int32_t) (read + 1), __ATOMIC_SEQ_CST);
-    if (fake_js_word(js, VALK_BRIDGE_BLOCKED) != 0 &&
-        (int32_t) (read + 1 - (uint32_t) fake_js_word(js, VALK_BRIDGE_UNBLOCK_AT)) >= 0) {
-      valk_bridge_unblock(js->bridge);
-    }
-    if (claimed) {
       return true;
     }
+    fake_js_pass(js);
   }
+}
+
+/* Copies what is known of the peer; JavaScript asks once a connection, this always. */
+static inline void fake_js_peer(fake_js_t *js, fake_claim_t *claim) {
+  const valk_peer_t *peer = valk_bridge_peer(js->bridge, claim->index, claim->generation);
+  ASSERT_NOT_NULL(peer);
+  ASSERT_EQ((int32_t) peer->serial, claim->peer);
+  memcpy(claim->remote_address, peer->remote_address, sizeof(claim->remote_address));
+  size_t length = peer->certificate_length;
+  claim->certificate_length = length;
+  if (length > sizeof(claim->certificate)) {
+    length = sizeof(claim->certificate);
+  }
+  if (length > 0) {
+    memcpy(claim->certificate, peer->certificate, length);
+  }
+}
+
+/* Claims the next request that was not dropped. False: there is none. */
+static inline bool fake_js_claim(fake_js_t *js, fake_claim_t *claim) {
+  if (!fake_js_stand(js, claim)) {
+    return false;
+  }
+  fake_js_peer(js, claim);
+  fake_js_pass(js);
+  return true;
 }
 
 /* Appends a record to the buffer of answers. */

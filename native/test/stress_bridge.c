@@ -86,7 +86,22 @@ static void poison(job_t *job) {
   }
 }
 
-static void make_job(engine_t *engine, job_t *job, fake_peer_t *peer) {
+/* Each request has a connection of its own, which ends with its stream: what JavaScript reads of
+ * the peer must be there all the same. */
+static fake_peer_t *make_peer(const engine_t *engine) {
+  char address[32];
+  snprintf(address, sizeof(address), "192.0.2.%u", engine->id);
+  return fake_peer(address);
+}
+
+static void end_connection(job_t *job) {
+  if (job->request.peer != NULL) {
+    valk_peer_unref(&job->request.peer->peer);
+    job->request.peer = NULL;
+  }
+}
+
+static void make_job(engine_t *engine, job_t *job) {
   unsigned seed = next_random(&engine->random);
   kind_t mode = seed % 3 == 0 ? STREAMED : BUFFERED;
   char text[FAKE_TEXT];
@@ -96,7 +111,7 @@ static void make_job(engine_t *engine, job_t *job, fake_peer_t *peer) {
   memset(text + length, 'p', seed % 100);
   snprintf(text + length + seed % 100, 2, "\n");
   uint8_t *body = job->request.body;
-  fake_request_init(&job->request, &fake_system, &servers[mode], peer, text);
+  fake_request_init(&job->request, &fake_system, &servers[mode], make_peer(engine), text);
   job->request.body = body == NULL ? malloc(BODY) : body;
   job->request.thread = engine->id;
   job->request.slot = engine->id;
@@ -138,6 +153,7 @@ static void check_answer(engine_t *engine, job_t *job) {
 
 static void end_job(engine_t *engine, job_t *job) {
   poison(job);
+  end_connection(job);
   engine->ended++;
   fake_request_deinit(&job->request);
   job->used = false;
@@ -150,6 +166,7 @@ static void abort_job(engine_t *engine, job_t *job) {
   } else {
     job->waits_for_reclaim = true;
   }
+  end_connection(job);
   if (job->request.answers > 0) {
     fake_end(&job->request);
   }
@@ -227,9 +244,6 @@ static void offer(engine_t *engine, job_t *job) {
 
 static void *run_engine(void *argument) {
   engine_t *engine = argument;
-  char address[32];
-  snprintf(address, sizeof(address), "192.0.2.%u", engine->id);
-  fake_peer_t *peer = fake_peer(address);
   while (engine->ended < goal) {
     bool busy = false;
     if (atomic_exchange(&engine->signaled, false)) {
@@ -240,7 +254,7 @@ static void *run_engine(void *argument) {
     for (int i = 0; i < SLOTS; i++) {
       job_t *job = &engine->jobs[i];
       if (!job->used && engine->made < goal) {
-        make_job(engine, job, peer);
+        make_job(engine, job);
       }
       bool waiting = job->used && !job->request.taken && job->request.ends == 0;
       if (waiting && !engine->blocked) {
@@ -256,7 +270,6 @@ static void *run_engine(void *argument) {
       }
     }
   }
-  valk_peer_unref(&peer->peer);
   return NULL;
 }
 
@@ -374,8 +387,10 @@ static void claimed(const fake_claim_t *claim) {
   exchange->open = true;
   exchange->mode = (unsigned char) mode;
   ASSERT_EQ(claim->server, (int32_t) mode);
-  const valk_peer_t *peer = valk_bridge_peer(js.bridge, claim->index, claim->generation);
-  ASSERT_EQ(strtol(strrchr(peer->remote_address, '.') + 1, NULL, 10), claim->slot);
+  ASSERT_EQ(strtol(strrchr(claim->remote_address, '.') + 1, NULL, 10), claim->slot);
+  for (size_t i = 0; i < FAKE_CERTIFICATE; i++) {
+    ASSERT_EQ(claim->certificate[i], (uint8_t) claim->peer);
+  }
   if (mode == STREAMED) {
     read_on(exchange);
     return;

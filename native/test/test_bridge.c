@@ -14,8 +14,7 @@ TEST(a_request_is_claimed_and_answered) {
   ASSERT_STR_EQ(claim.head, "HEAD\nhttps\nhost\n/\na\nb\n");
   ASSERT_EQ(claim.server, 7);
   ASSERT_EQ(claim.flags, VALK_REQUEST_IS_HEAD);
-  ASSERT_STR_EQ(valk_bridge_peer(js.bridge, claim.index, claim.generation)->remote_address,
-                "192.0.2.1");
+  ASSERT_STR_EQ(claim.remote_address, "192.0.2.1");
   ASSERT_FALSE(fake_js_claim(&js, &claim));
   fake_js_respond(&js, &claim, 201, "x-a\nb\n", "hello");
   flush();
@@ -397,9 +396,7 @@ TEST(a_peer_is_named_anew_for_each_connection_of_a_slot) {
   for (int i = 0; i < 3; i++) {
     ASSERT(fake_js_claim(&js, &claims[i]));
     ASSERT_EQ(claims[i].slot, 3);
-    ASSERT_STR_EQ(
-        valk_bridge_peer(js.bridge, claims[i].index, claims[i].generation)->remote_address,
-        i < 2 ? "192.0.2.1" : "192.0.2.2");
+    ASSERT_STR_EQ(claims[i].remote_address, i < 2 ? "192.0.2.1" : "192.0.2.2");
     fake_js_respond(&js, &claims[i], 200, "", "");
   }
   ASSERT_EQ(claims[0].peer, claims[1].peer);
@@ -411,6 +408,76 @@ TEST(a_peer_is_named_anew_for_each_connection_of_a_slot) {
   ASSERT_EQ(atomic_load(&other->references), 1);
   ASSERT_EQ(atomic_load(&peer->references), 1);
   valk_peer_unref(&other->peer);
+  end();
+}
+
+TEST(a_handler_that_outlives_its_stream_keeps_no_peer) {
+  static const valk_abort_t reasons[] = {VALK_ABORT_RESET, VALK_ABORT_CLOSED, VALK_ABORT_TIMEOUT,
+                                         VALK_ABORT_LIMIT};
+  begin();
+  for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+    valk_request_t request;
+    fake_claim_t claim;
+    make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
+    ASSERT_EQ(claim.certificate_length, FAKE_CERTIFICATE);
+    ASSERT_MEM_EQ(claim.certificate, peer->certificate, FAKE_CERTIFICATE);
+    /* Asked for too late, also while the connection is there: it could go at any moment. */
+    ASSERT_NULL(valk_bridge_peer(js.bridge, claim.index, claim.generation));
+    ASSERT_EQ(atomic_load(&peer->references), 2);
+    ASSERT(fake_abort(&request, reasons[i]));
+    ASSERT_EQ(atomic_load(&peer->references), 1);
+    ASSERT_EQ(take_event(&claim), VALK_EVENT_ABORT | (int32_t) reasons[i] << 8);
+    fake_js_tell(&js, &claim, VALK_OUT_SETTLE, 0);
+    flush();
+    ASSERT_EQ(request.ends, 1);
+    fake_request_deinit(&request);
+  }
+  end();
+}
+
+TEST(a_handler_that_the_engine_has_let_go_of_keeps_no_peer) {
+  begin();
+  valk_request_t request;
+  fake_claim_t claim;
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
+  fake_end(&request);
+  ASSERT_EQ(atomic_load(&peer->references), 1);
+  ASSERT_EQ(take_event(&claim), VALK_EVENT_END);
+  fake_js_tell(&js, &claim, VALK_OUT_SETTLE, 0);
+  flush();
+  fake_request_deinit(&request);
+  end();
+}
+
+TEST(a_handler_that_is_called_as_its_client_leaves_knows_it) {
+  begin();
+  for (int ends = 0; ends < 2; ends++) {
+    valk_request_t request;
+    fake_claim_t claim;
+    make(&request, "GET\nhttps\nhost\n/\n");
+    ASSERT_OK(fake_offer(&request));
+    fake_turn(&fake_system, 0);
+    ASSERT(fake_js_stand(&js, &claim));
+    ASSERT_FALSE(fake_drop(&request));
+    ASSERT(fake_abort(&request, VALK_ABORT_CLOSED));
+    if (ends == 1)
+      fake_end(&request);
+    ASSERT_EQ(atomic_load(&peer->references), 2);
+    fake_js_peer(&js, &claim);
+    fake_js_pass(&js);
+    ASSERT_MEM_EQ(claim.certificate, peer->certificate, FAKE_CERTIFICATE);
+    ASSERT_NULL(valk_bridge_peer(js.bridge, claim.index, claim.generation));
+    /* It runs on, and all that the engine still has of its client goes with JavaScript's next turn.
+     */
+    ASSERT_EQ(atomic_load(&peer->references), 2);
+    ASSERT_EQ(take_event(&claim),
+              (VALK_EVENT_ABORT | VALK_ABORT_CLOSED << 8) | (ends == 1 ? VALK_EVENT_END : 0));
+    ASSERT_EQ(atomic_load(&peer->references), 1);
+    fake_js_tell(&js, &claim, VALK_OUT_SETTLE, 0);
+    flush();
+    ASSERT_EQ(request.ends, 1);
+    fake_request_deinit(&request);
+  }
   end();
 }
 

@@ -144,6 +144,10 @@ bool client_open(client_t *client, uint16_t port, const client_options_t *option
   int on = 1;
   setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   client->context = SSL_CTX_new(TLS_client_method());
+  if (options->key != NULL) {
+    SSL_CTX_use_certificate(client->context, options->certificate);
+    SSL_CTX_use_PrivateKey(client->context, options->key);
+  }
   client->ssl = SSL_new(client->context);
   SSL_set_fd(client->ssl, client->fd);
   SSL_set_tlsext_host_name(client->ssl, "localhost");

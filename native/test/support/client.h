@@ -34,6 +34,8 @@ typedef struct {
   bool manual_window; /* DATA is not credited until client_credit */
   int receive_buffer; /* SO_RCVBUF; 0: the system's */
   int fd;             /* a socket that is connected already, taken over; 0: none */
+  EVP_PKEY *key;      /* with |certificate|: shown to a server that asks; NULL: none */
+  X509 *certificate;
 } client_options_t;
 
 typedef struct {
