@@ -133,6 +133,7 @@ export interface NativeEngine {
    * until they are sent. False: they cannot be lent.
    */
   lend(bytes: Uint8Array): boolean;
+  /** Given once: the engine keeps none. */
   trailers(index: number, generation: number): string;
   peer(index: number, generation: number): NativePeer | null;
   listen(options: NativeListenOptions): { port: number; healthPort: number } | NativeFailure;

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -361,17 +362,18 @@ napi_value lend(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// trailers(index, generation): as text, '' for none.
+// trailers(index, generation): as text, '' for none. They are given once.
 napi_value trailers(napi_env env, napi_callback_info info) {
   napi_value values[2], result;
   Binding *binding = arguments_of(env, info, values);
-  valk_bytes_t text{nullptr, 0};
+  size_t length = 0;
+  char *text = nullptr;
   if (binding->bridge != nullptr) {
-    text =
-        valk_bridge_trailers(binding->bridge, to_uint32(env, values[0]), to_uint32(env, values[1]));
+    text = valk_bridge_take_trailers(binding->bridge, to_uint32(env, values[0]),
+                                     to_uint32(env, values[1]), &length);
   }
-  const char *bytes = text.length == 0 ? "" : reinterpret_cast<const char *>(text.data);
-  napi_create_string_latin1(env, bytes, text.length, &result);
+  napi_create_string_latin1(env, text == nullptr ? "" : text, length, &result);
+  std::free(text);
   return result;
 }
 

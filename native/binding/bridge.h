@@ -179,8 +179,10 @@ int valk_bridge_lend(valk_bridge_t *bridge, const uint8_t *bytes, uint32_t lengt
  * that step; NULL after it. So a handler that is called knows its client, even one that has left
  * since, and none keeps a certificate in the engine's memory beyond its connection. */
 const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
-/* Empty when there are none (yet). Valid until the next record for the exchange is flushed. */
-valk_bytes_t valk_bridge_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
+/* The trailers, which the caller frees: they are charged to nobody, so that the engine keeps none
+ * for a handler that runs on. NULL when there are none (yet), or they were taken before. */
+char *valk_bridge_take_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
+                                size_t *length);
 /* Any. Exchanges that have not ended, for tests. */
 uint32_t valk_bridge_open(const valk_bridge_t *bridge);
 

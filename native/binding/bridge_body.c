@@ -96,13 +96,18 @@ const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint3
   return exchange == NULL || valk__exchange_passed(bridge, exchange) ? NULL : exchange->peer;
 }
 
-valk_bytes_t valk_bridge_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
+char *valk_bridge_take_trailers(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
+                                size_t *length) {
   valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
+  *length = 0;
   if (exchange == NULL) {
-    return (valk_bytes_t){NULL, 0};
+    return NULL;
   }
   uv_mutex_lock(&bridge->lock);
-  valk_bytes_t trailers = {exchange->trailers, exchange->trailers_length};
+  char *trailers = (char *) exchange->trailers;
+  *length = exchange->trailers_length;
+  exchange->trailers = NULL;
+  exchange->trailers_length = 0;
   uv_mutex_unlock(&bridge->lock);
   return trailers;
 }

@@ -134,6 +134,19 @@ static inline void fake_js_peer(fake_js_t *js, fake_claim_t *claim) {
   }
 }
 
+/* Takes the trailers, which must be |text|. */
+static inline void fake_js_trailers(fake_js_t *js, const fake_claim_t *claim, const char *text) {
+  size_t length;
+  char *trailers = valk_bridge_take_trailers(js->bridge, claim->index, claim->generation, &length);
+  ASSERT_EQ(length, strlen(text));
+  if (length > 0) {
+    ASSERT_MEM_EQ(trailers, text, length);
+  } else {
+    ASSERT_NULL(trailers);
+  }
+  free(trailers);
+}
+
 /* Claims the next request that was not dropped. False: there is none. */
 static inline bool fake_js_claim(fake_js_t *js, fake_claim_t *claim) {
   if (!fake_js_stand(js, claim)) {

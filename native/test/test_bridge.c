@@ -212,9 +212,8 @@ TEST(a_buffered_body_is_copied_until_the_answer_is_sent) {
   }
   ASSERT_EQ(valk_bridge_body(js.bridge, claim.index, claim.generation, copied, sizeof(copied) + 1),
             VALK_ESTALE);
-  valk_bytes_t trailers = valk_bridge_trailers(js.bridge, claim.index, claim.generation);
-  ASSERT_EQ(trailers.length, 4);
-  ASSERT_MEM_EQ(trailers.data, "t\nu\n", 4);
+  fake_js_trailers(&js, &claim, "t\nu\n");
+  fake_js_trailers(&js, &claim, ""); /* the bridge keeps none */
   fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "", NULL, 0, -1);
   ASSERT_OK(valk_bridge_flush(js.bridge));
   ASSERT_EQ(valk_bridge_body(js.bridge, claim.index, claim.generation, copied, sizeof(copied)),
@@ -224,7 +223,7 @@ TEST(a_buffered_body_is_copied_until_the_answer_is_sent) {
   ASSERT_EQ(valk_bridge_body(js.bridge, claim.index, claim.generation, copied, sizeof(copied)),
             VALK_ESTALE);
   ASSERT_NULL(valk_bridge_peer(js.bridge, claim.index, claim.generation));
-  ASSERT_EQ(valk_bridge_trailers(js.bridge, claim.index, claim.generation).length, 0);
+  fake_js_trailers(&js, &claim, "");
   fake_request_deinit(&request);
   end();
 }
