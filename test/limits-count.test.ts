@@ -1,9 +1,7 @@
 // Limits of size and number, on the wire: what the peer that passes one sees, what is counted, and that it is not passed before.
-import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { handmade12, handmade13 } from './attacks/handmade.js';
-import { PREFACE, settings } from './attacks/peer.js';
+import { block, headers, PREFACE, settings } from './attacks/peer.js';
 import { ask, open, until } from './helpers/client.js';
 import { END_HEADERS, END_STREAM, encode, FRAME, RawClient, SETTING } from './helpers/raw-client.js';
 import { ServerProcess } from './helpers/server-process.js';
@@ -136,42 +134,46 @@ for (const [what, shake] of [
     'TLS 1.3 key updates',
     async (port: number) => {
       const { tcp, writer } = await handmade13(port);
-      return { tcp, greet: () => writer.data(Buffer.concat([PREFACE, settings()])), record: () => writer.keyUpdate() };
+      return { tcp, data: (bytes: Buffer) => writer.data(bytes), record: () => writer.keyUpdate() };
     },
   ],
   [
     'TLS 1.2 renegotiation',
     async (port: number) => {
       const { tcp, writer } = await handmade12(port);
-      return { tcp, greet: () => writer.data(Buffer.concat([PREFACE, settings()])), record: () => writer.hello() };
+      return { tcp, data: (bytes: Buffer) => writer.data(bytes), record: () => writer.hello() };
     },
   ],
 ] as const) {
   test.serial(`${what}: 32 are taken, more at once are a flood`, async (t) => {
     const server = await ServerProcess.start(t, CONFIG);
-    const { tcp, greet, record } = await shake(server.port);
+    const { tcp, data, record } = await shake(server.port);
     t.teardown(() => tcp.destroy());
     let isClosed = false;
     tcp.on('close', () => {
       isClosed = true;
     });
-    // One at a time: a warning that finds no room to be written ends the connection before.
-    const one = (): Promise<unknown> => {
-      const answered = once(tcp, 'data').catch(() => {});
-      tcp.write(record());
-      return Promise.race([answered, sleep(500)]);
+    // Nothing is under way: the server has taken all that was sent, and we what it sent.
+    const isQuiet = async (answers = 0): Promise<boolean> => {
+      const { bytesIn, bytesOut, request } = await server.stats();
+      return bytesIn === tcp.bytesWritten && bytesOut === tcp.bytesRead && request.success >= answers;
     };
-    tcp.write(greet());
-    await sleep(200);
-    for (let at = 0; at < 32; at++) {
-      await one();
-    }
-    await sleep(100);
+    // One at a time: a warning that finds no room to be written ends the connection before.
+    const one = (): Promise<void> => {
+      tcp.write(record());
+      return until('the record is taken', async () => isClosed || (await isQuiet()));
+    };
+    tcp.write(data(Buffer.concat([PREFACE, settings(), headers(1, block('/before'))])));
+    await until('an answer', () => isQuiet(1));
+    for (let at = 0; at < 32; at++) await one();
+    tcp.write(data(headers(3, block('/after'))));
+    await until('an answer after them', () => isQuiet(2));
     t.false(isClosed);
-    for (let at = 0; at < 60 && !isClosed; at++) {
+    await until('the end', async () => {
       await one();
-    }
-    await until('the end', () => isClosed);
+      return isClosed;
+    });
     await isFlood(server);
+    t.deepEqual((await server.log()).calls, ['/before', '/after']);
   });
 }
