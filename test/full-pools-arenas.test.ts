@@ -176,7 +176,10 @@ test('requests whose body is still coming hold at most 3/4 of the arenas, and on
   const uploads = await Promise.all(Array.from({ length: 5 }, () => RawClient.open(t, server.port)));
   const first = uploads[0];
   const ids = uploads.map((client) => Array.from({ length: 6 }, () => client.request('/sum', {}, false)));
-  await until('all have come', async () => (await server.stats()).request.active === 30);
+  await until('all have come, and wait or are admitted', async () => {
+    const { active, waiting } = (await server.stats()).request;
+    return active === 30 && waiting === 24;
+  });
   const stats = await server.stats();
   t.is(stats.arenas.inUse, 6);
   t.is(stats.request.waiting, 24);

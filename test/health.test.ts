@@ -30,7 +30,8 @@ test('a health port has sixteen places of its own: a full server answers its pro
   const server = await ServerProcess.start(t, { maxConnections: 1 }, { health: { port: 0 } });
   const only = await open(t, server.url);
   const held = ask(only, '/hold');
-  await until('it is full', async () => (await server.stats()).connections.inUse === 1);
+  await until('it is full, and the request held', async () => (await server.log()).running === 1);
+  t.is((await server.stats()).connections.inUse, 1);
   const probes = await openAll(t, `https://127.0.0.1:${server.healthPort}/`, 16);
   for (const probe of probes) {
     t.is((await ask(probe, '/livez')).status, 200);

@@ -77,6 +77,10 @@ test('after handlerTimeoutMs the signal aborts, the client has its 503, and the 
   const session = await open(t, server.url);
   const late = await ask(session, '/hold');
   t.is(late.status, 503);
+  await until('the handler and onError are told', async () => {
+    const { aborted, errors } = await server.log();
+    return aborted.length > 0 && errors.length > 0;
+  });
   const { aborted, errors, running } = await server.log();
   t.deepEqual(aborted, ['/hold']);
   t.is(errors.length, 1);
@@ -98,7 +102,7 @@ test('maxOverflowArenas lets the pool grow that far, each time counted', async (
   const session = await open(t, server.url);
   const held = Array.from({ length: 8 }, () => ask(session, '/hold'));
   await until('five run', async () => (await server.log()).running === 5);
-  await sleep(100);
+  await until('the others have come', async () => (await server.stats()).request.waiting === 3);
   const stats = await server.stats();
   t.is((await server.log()).running, 5);
   t.is(stats.arenas.inUse, 5);
