@@ -287,14 +287,18 @@ static int on_request(void *data, valk_request_t *request) {
 static bool withdraw(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   uv_mutex_lock(&bridge->ring_lock);
   /* Under the lock nobody reuses a record, so the state is this exchange's as long as READ has not
-   * passed it. */
-  uint32_t read = (uint32_t) valk__word(bridge, VALK_BRIDGE_READ);
+   * passed it. That it has is not all that tells: once indices have wrapped another's may lie
+   * there.
+   */
+  int32_t *record = valk__record(bridge, exchange->position);
+  uint32_t generation = atomic_load_explicit(&exchange->generation, memory_order_relaxed);
   bool dropped = false;
-  if ((int32_t) (exchange->position - read) >= 0) {
+  if (!valk__exchange_passed(bridge, exchange) &&
+      record[VALK_RECORD_INDEX] == (int32_t) exchange->index &&
+      record[VALK_RECORD_GENERATION] == (int32_t) generation) {
     int32_t queued = VALK_RECORD_QUEUED;
-    dropped = __atomic_compare_exchange_n(
-        &valk__record(bridge, exchange->position)[VALK_RECORD_STATE], &queued, VALK_RECORD_DROPPED,
-        false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    dropped = __atomic_compare_exchange_n(&record[VALK_RECORD_STATE], &queued, VALK_RECORD_DROPPED,
+                                          false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   }
   uv_mutex_unlock(&bridge->ring_lock);
   return dropped;

@@ -1,4 +1,5 @@
 /* The bridge, step by step: requests and answers that are whole, wake-ups, peers, the end. */
+#include "binding/bridge_internal.h"
 #include "bridge_rig.h"
 
 TEST(a_request_is_claimed_and_answered) {
@@ -189,6 +190,41 @@ TEST(a_drop_never_hits_the_request_that_reuses_the_record) {
   ASSERT_EQ(first.answers, 1);
   fake_request_deinit(&first);
   end();
+}
+
+/* As if |count| more requests had been claimed, of which none is left. */
+static void many_later(uint32_t count) {
+  js.bridge->write += count;
+  int32_t position = (int32_t) js.bridge->write;
+  __atomic_store_n(&js.control[VALK_BRIDGE_WRITE], position, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&js.control[VALK_BRIDGE_READ], position, __ATOMIC_SEQ_CST);
+}
+
+TEST(a_drop_hits_no_other_request_however_many_were_claimed_since) {
+  /* Half and whole turns of the indices, so that the same record is next. */
+  static const uint32_t counts[] = {(1u << 31) - 1, (1u << 31) + 15, UINT32_MAX};
+  for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+    begin();
+    valk_request_t first, later;
+    fake_claim_t claim;
+    make_claimed(&first, &claim, "GET\nhttps\nhost\n/first\n");
+    many_later(counts[i]);
+    make(&later, "GET\nhttps\nhost\n/later\n");
+    ASSERT_OK(fake_offer(&later));
+    fake_turn(&fake_system, 0);
+    ASSERT_FALSE(fake_drop(&first));
+    /* The end of a stream whose handler runs withdraws nothing either. */
+    fake_end(&first);
+    fake_js_tell(&js, &claim, VALK_OUT_SETTLE, 0);
+    ASSERT(fake_js_claim(&js, &claim));
+    ASSERT_STR_EQ(claim.head, "GET\nhttps\nhost\n/later\n");
+    fake_js_respond(&js, &claim, 200, "", "");
+    flush();
+    ASSERT_EQ(later.answers, 1);
+    fake_request_deinit(&first);
+    fake_request_deinit(&later);
+    end();
+  }
 }
 
 TEST(a_buffered_body_is_copied_until_the_answer_is_sent) {
