@@ -12,6 +12,7 @@
       '-Wall',
       '-Wextra',
       '-Wshadow',
+      '<!@(node scripts/gyp.cjs compiler-flags)',
     ],
     'cflags_c': ['-std=c11'],
     'configurations': {
@@ -60,6 +61,7 @@
       'cflags_cc': ['-fno-exceptions'],
       'libraries': ['<!@(node scripts/gyp.cjs libraries)', '-ldl', '-pthread'],
       'ldflags': [
+        '<!@(node scripts/gyp.cjs linker-flags)',
         # Two exported symbols: the engine runs in its own OpenSSL and nghttp2, never in those that node exports.
         '-Wl,--version-script=<(module_root_dir)/native/binding/exports.map',
         '-Wl,--exclude-libs,ALL',

@@ -30,6 +30,8 @@ const libraries = [
       '-DHAVE_CLOCK_GETTIME',
       '-DHAVE_DECL_CLOCK_MONOTONIC',
     ],
+    // Beside the usual code, what gcc needs to optimise it together with the engine (scripts/gyp.cjs).
+    linkTime: ['-flto', '-ffat-lto-objects'],
     build: buildNghttp2,
   },
   {
@@ -135,7 +137,7 @@ function install(library, folder, built, headers) {
 }
 
 /** Its configure script would find out what every Linux has: the C files are compiled as they are. */
-async function buildNghttp2(library, folder) {
+async function buildNghttp2(library, folder, linkTime) {
   const lib = path.join(folder, 'lib');
   const headers = path.join(lib, 'includes/nghttp2');
   const [major, minor, patch] = library.version.split('.').map(Number);
@@ -150,7 +152,7 @@ async function buildNghttp2(library, folder) {
     'libnghttp2.a: $(objects)',
     '\trm -f $@ && ar rcs $@ $^',
     '%.o: %.c',
-    `\t$(CC) -std=gnu11 -O2 ${[...flags, ...library.configuration].join(' ')} -Iincludes -I. -c $< -o $@`,
+    `\t$(CC) -std=gnu11 -O2 ${[...flags, ...linkTime, ...library.configuration].join(' ')} -Iincludes -I. -c $< -o $@`,
   ];
   fs.writeFileSync(path.join(lib, 'Makefile'), `${makefile.join('\n')}\n`);
   await must('make-nghttp2', 'make', ['-C', lib, `-j${cores}`]);
@@ -171,7 +173,8 @@ export async function buildDeps() {
   const compiler = execFileSync(process.env.CC || 'cc', ['--version'], { encoding: 'utf8' }).split('\n')[0];
   for (const library of libraries) {
     const { name, version, sha256, configuration } = library;
-    const recipe = JSON.stringify({ sha256, configuration, flags, compiler, arch: os.arch() });
+    const linkTime = compiler.includes('clang') ? undefined : library.linkTime;
+    const recipe = JSON.stringify({ sha256, configuration, flags, linkTime, compiler, arch: os.arch() });
     const stamp = path.join(depsPrefix, `${name}.built`);
     if (fs.existsSync(stamp) && fs.readFileSync(stamp, 'utf8') === recipe) {
       console.log(`build:deps: ${name} ${version} is built`);
@@ -181,7 +184,7 @@ export async function buildDeps() {
     console.log(`build:deps: building ${name} ${version}`);
     fs.rmSync(stamp, { force: true });
     fs.mkdirSync(sourceFolder, { recursive: true });
-    await library.build(library, await unpack(library, recipe));
+    await library.build(library, await unpack(library, recipe), linkTime ?? []);
     fs.writeFileSync(stamp, recipe);
     fs.rmSync(path.join(sourceFolder, name), { recursive: true, force: true });
     fs.rmSync(path.join(sourceFolder, path.basename(library.archive)), { force: true });

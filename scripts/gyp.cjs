@@ -1,4 +1,5 @@
-// What binding.gyp asks for: `node scripts/gyp.cjs sources | includes | libraries | uv-include <node root>`.
+// What binding.gyp asks for:
+// `node scripts/gyp.cjs sources | includes | libraries | compiler-flags | linker-flags | uv-include <node root>`.
 // VALK_DEPS_PREFIX names a folder with include/ and lib/ of another OpenSSL and nghttp2 than the system's.
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -34,6 +35,13 @@ function libraries() {
   });
 }
 
+/** Whether engine and nghttp2 are optimised as one: in the shipped addon, whose nghttp2 is built for it, and by gcc. */
+function optimisesAtLinkTime() {
+  if (!prefix) return false;
+  const compiler = execFileSync(process.env.CC || 'cc', ['--version'], { encoding: 'utf8' });
+  return !compiler.includes('clang');
+}
+
 /** A folder that shows uv.h of Node's headers and nothing else of them. */
 function uvInclude(nodeRoot) {
   const from = [path.join(nodeRoot, 'include/node'), path.join(nodeRoot, 'deps/uv/include')].find((folder) =>
@@ -55,6 +63,13 @@ module.exports = { libraries, sources };
 
 if (require.main === module) {
   const [command, argument] = process.argv.slice(2);
-  const commands = { sources, includes, libraries, 'uv-include': () => uvInclude(argument) };
+  const commands = {
+    sources,
+    includes,
+    libraries,
+    'compiler-flags': () => (optimisesAtLinkTime() ? ['-flto', '-ffat-lto-objects'] : []),
+    'linker-flags': () => (optimisesAtLinkTime() ? ['-flto=auto', '-O2'] : []),
+    'uv-include': () => uvInclude(argument),
+  };
   console.log(commands[command]().join('\n'));
 }
