@@ -1,5 +1,6 @@
 /* The record format from JavaScript to the engine: valk_bridge_flush over a buffer of any content.
- * Four requests are open; what is flushed may name them, or others. */
+ * Four requests are open; what is flushed may name them, or others. Bytes for two bodies are lent.
+ */
 #include "fuzz.h"
 #include "test/fake_core.h"
 #include "test/fake_javascript.h"
@@ -8,6 +9,10 @@
 
 static void on_js_wake(void *data) {
   (void) data;
+}
+
+static void on_release(void *released) {
+  ++*(int *) released;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
@@ -30,6 +35,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
   size_t most = FAKE_TEXT - 1 < length ? FAKE_TEXT - 1 : length;
   memcpy((uint8_t *) js.out + VALK_OUT_START, bytes, most);
   js.out[VALK_OUT_USED] = (int32_t) (VALK_OUT_START + most);
+  int released[2] = {0};
+  for (int i = 0; i < 2; i++)
+    FUZZ_ASSERT(valk_bridge_lend(js.bridge, bytes, (uint32_t) most, on_release, &released[i]) == 0);
   int result = valk_bridge_flush(js.bridge);
   FUZZ_ASSERT(result == 0 || result == VALK_EINVAL);
   FUZZ_ASSERT(js.out[VALK_OUT_USED] == VALK_OUT_START);
@@ -42,6 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
   int32_t told[3 * REQUESTS];
   valk_bridge_events(js.bridge, told, REQUESTS);
   fake_js_deinit(&js);
+  FUZZ_ASSERT(released[0] == 1 && released[1] == 1);
   for (int i = 0; i < REQUESTS; i++)
     fake_request_deinit(&requests[i]);
   valk_peer_unref(&peer->peer);
