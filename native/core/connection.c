@@ -250,7 +250,8 @@ typedef enum { TAKEN, STALLED, ENDED } take_t;
 static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
   valk_thread_t *thread = connection->thread;
   take_t taken = TAKEN;
-  connection->resting = atomic_load_explicit(&connection->ledger->used, memory_order_relaxed);
+  if (connection->h2 == NULL || !valk_h2_in_header_block(connection->h2))
+    connection->resting = atomic_load_explicit(&connection->ledger->used, memory_order_relaxed);
   valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
   connection->depth++;
   for (bool going = true; going && !connection->close_now && !connection->finishing;) {

@@ -305,8 +305,9 @@ struct valk_connection {
   valk_tls_t *tls;
   valk_h2_t *h2;
   valk_ledger_t *ledger;
-  size_t resting; /* charged as the read at hand began, and what has come to wait since: without
-                     what decoding takes for a moment */
+  size_t resting; /* charged as the read at hand began, or the one in which the header block at hand
+                     began, and what has come to wait since: without what decoding takes for a
+                     moment */
   valk_peer_t *peer;
   uint8_t *in; /* a TCP buffer with bytes that TLS has not taken, for want of room to write */
   uint32_t in_length, in_used;

@@ -188,3 +188,26 @@ TEST(all_receives_and_sends_are_of_one_byte) {
   valk__fault_arm(VALK_FAULT_SHORT, 0, false, 0);
   rig_stop(&rig);
 }
+
+/* What decoding takes for a moment must not count against the request that it decodes: the
+ * connection has nothing else. */
+TEST(a_large_head_is_taken_in_whatever_pieces_it_comes) {
+  valk_config_t config = rig_config();
+  config.connection_heap_size = 256 << 10;
+  rig_start(&rig, &config, NULL);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  static char value[30001];
+  memset(value, 'x', sizeof(value) - 1);
+  const char *const fields[] = {"x-large", value, NULL};
+  for (int pieces = 0; pieces < 2; pieces++) {
+    valk__fault_arm(VALK_FAULT_RECV_SHORT, pieces, true, 0);
+    size_t stream = client_request(&client, "GET", "/hello", fields, -1);
+    ASSERT(client_wait(&client, stream, 30000));
+    ASSERT_EQ(client.streams[stream].status, 200);
+  }
+  ASSERT_GT(valk__fault_count(VALK_FAULT_RECV_SHORT), 20000);
+  valk__fault_arm(VALK_FAULT_RECV_SHORT, 0, false, 0);
+  client_close(&client);
+  rig_stop(&rig);
+}
