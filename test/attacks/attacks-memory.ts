@@ -9,6 +9,15 @@ async function askMuch(peer: Peer): Promise<void> {
   await peer.send(Buffer.concat(Array.from({ length: 20 }, () => headers(peer.stream(), large))));
 }
 
+/** Asks for more than the system's buffers of a socket take, whole and in pieces. */
+async function askEndlessly(peer: Peer): Promise<void> {
+  const whole = block('/big?size=200000');
+  const pieces = block('/flow?size=100000000');
+  await peer.send(
+    Buffer.concat(Array.from({ length: 20 }, (_, at) => headers(peer.stream(), at % 2 ? whole : pieces))),
+  );
+}
+
 /** Asks for an answer of the engine's own on each stream that a connection may have. */
 async function askStatic(peer: Peer): Promise<void> {
   const large = block('/static');
@@ -64,7 +73,7 @@ export const memory: Record<string, Attack> = {
     async (peer) => {
       peer.socket.pause();
       peer.tcp.pause();
-      await askMuch(peer);
+      await askEndlessly(peer);
     },
     { settings: [[SETTING.initialWindowSize, window]], window },
   ),
