@@ -146,8 +146,7 @@ export class EngineExchange implements Exchange {
       return;
     }
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-    // Memory that may shrink is given back to the system when it does.
-    if (!(bytes.buffer as ArrayBuffer & { resizable?: boolean }).resizable && this.#outbox.engine.lend(bytes)) {
+    if (this.#outbox.engine.lend(bytes)) {
       this.#release(KIND.respond | KIND.endFlag | KIND.lentFlag | (status << 16), fields, null, length);
       return;
     }

@@ -60,8 +60,8 @@ struct Binding {
   bool closing = false;    // the async is being closed
   unsigned references = 1; // the async, and each JavaScript function that points here
   valk_at_exit_t at_exit{};
-  GetStore get_store = nullptr; // null: bodies are copied
-  valk_stats_t last{};          // as the engine ended
+  Stores stores;       // without them bodies are copied
+  valk_stats_t last{}; // as the engine ended
 };
 
 // ---- life ----
@@ -351,7 +351,7 @@ napi_value lend(napi_env env, napi_callback_info info) {
   Binding *binding = arguments_of(env, info, values);
   bool lent = false;
   if (binding->bridge != nullptr) {
-    Lendable body = lendable_of(env, binding->get_store, values[0]);
+    Lendable body = lendable_of(env, binding->stores, values[0]);
     lent = body.store != nullptr && valk_bridge_lend(binding->bridge, body.view.data,
                                                      static_cast<uint32_t>(body.view.length),
                                                      release_store, body.store) == 0;
@@ -626,7 +626,7 @@ Napi::Value start(const Napi::CallbackInfo &info) {
     delete binding;
     return failure(env, status, message);
   }
-  binding->get_store = find_get_store(env);
+  binding->stores = find_stores(env);
   binding->async.data = binding;
   uv_unref(reinterpret_cast<uv_handle_t *>(&binding->async));
   Napi::Object functions = Napi::Object::New(env);
