@@ -139,13 +139,14 @@ export class EngineExchange implements Exchange {
       this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, body, contentLength);
       return;
     }
-    const length =
-      contentLength >= 0 ? contentLength : typeof body === 'string' ? Buffer.byteLength(body) : body.length;
     if (suppressed) {
+      const length =
+        contentLength >= 0 ? contentLength : typeof body === 'string' ? Buffer.byteLength(body) : body.length;
       this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, null, status === 204 ? -1 : length);
       return;
     }
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+    const length = contentLength >= 0 ? contentLength : bytes.length;
     if (this.#outbox.engine.lend(bytes)) {
       this.#release(KIND.respond | KIND.endFlag | KIND.lentFlag | (status << 16), fields, null, length);
       return;

@@ -79,7 +79,8 @@ export type BodyChunk = string | NodeJS.ArrayBufferView | ArrayBuffer | SharedAr
 
 /**
  * A body. A string is sent as UTF-8. Strings, bytes and a `Blob` are whole: their length is announced, and they are held
- * to `maxResponseBodySize`. Bytes are read while they are sent: what changes in them by then may be sent. Of the streaming ones more is asked for only when the client has taken what there was.
+ * to `maxResponseBodySize`. Bytes are read while they are sent: what changes in them by then may be sent. Of the streaming
+ * ones more is asked for only when the client has taken what there was.
  */
 export type BodyInput =
   | BodyChunk
