@@ -157,18 +157,6 @@ valk_buffer_t *valk_buffer_new(uint32_t length) {
   return buffer;
 }
 
-valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t length, void (*release)(void *owner),
-                                void *owner) {
-  valk_buffer_t *buffer = valk_buffer_new(0);
-  if (buffer == NULL)
-    return NULL;
-  buffer->data = (uint8_t *) (uintptr_t) data;
-  buffer->length = length;
-  buffer->release = release;
-  buffer->owner = owner;
-  return buffer;
-}
-
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer) {
   if (buffer->charged > 0)
     valk_budget_give(system, buffer->slot, buffer->charged);

@@ -171,8 +171,17 @@ valk_buffer_t *valk_buffer_new(uint32_t length);
 /* Any. |length| bytes at |data| that stay where they are, and are read by the engine only, until
  * |release| is called with |owner|: once, on any thread. NULL when out of memory; |release| is not
  * called then. Charged to nobody: what lends bounds how much it lends. */
-valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t length, void (*release)(void *owner),
-                                void *owner);
+static inline valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t length,
+                                              void (*release)(void *owner), void *owner) {
+  valk_buffer_t *buffer = valk_buffer_new(0);
+  if (buffer != NULL) {
+    buffer->data = (uint8_t *) (uintptr_t) data;
+    buffer->length = length;
+    buffer->release = release;
+    buffer->owner = owner;
+  }
+  return buffer;
+}
 /* Any. Frees the block, or lets go of what was lent, and gives |charged| back. Not |next|. */
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer);
 
