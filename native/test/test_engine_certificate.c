@@ -1,14 +1,13 @@
 /* Clients with certificates, the engine and the bridge, and handlers that outlive their
  * connections: what they have of a certificate, and what the engine keeps of it. The test's own
  * thread is JavaScript. */
-#include <fcntl.h>
 #include <malloc.h>
-#include <sys/wait.h>
 
 #include <openssl/x509v3.h>
 
 #include "../core/fault.h"
 #include "fake_javascript.h"
+#include "support/child.h"
 #include "support/client.h"
 #include "support/rig.h"
 #include "test.h"
@@ -148,9 +147,6 @@ TEST(handlers_that_outlive_their_connections_keep_no_certificate) {
 
 /* ---- the i-th allocation fails ---- */
 
-static int to_child[2], from_child[2];
-static pid_t child;
-
 /* One request that is held, and one behind it that is answered; then the client is gone. How far it
  * comes is not asserted. */
 static void meet(uint16_t port) {
@@ -165,43 +161,12 @@ static void meet(uint16_t port) {
   client_vanish(&client, true);
 }
 
-/* OpenSSL's allocations in this process are the engine's. */
-static void start_child(void) {
-  ASSERT_EQ(pipe(to_child), 0);
-  ASSERT_EQ(pipe(from_child), 0);
-  child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    uint16_t port;
-    close(to_child[1]);
-    close(from_child[0]);
-    while (read(to_child[0], &port, sizeof(port)) == sizeof(port)) {
-      meet(port);
-      if (write(from_child[1], "", 1) != 1)
-        break;
-    }
-    close(to_child[0]);
-    close(from_child[1]);
-    _exit(0);
-  }
-  close(to_child[0]);
-  close(from_child[1]);
-  fcntl(from_child[0], F_SETFL, fcntl(from_child[0], F_GETFL) | O_NONBLOCK);
-}
-
-static void end_child(void) {
-  close(to_child[1]);
-  close(from_child[0]);
-  waitpid(child, NULL, 0);
-}
-
 /* The child's client and its handlers. True: its certificate was seen. */
 static bool run_child(void) {
-  char done;
   bool seen = false, holds = false;
   fake_claim_t claim, held;
-  ASSERT_EQ(write(to_child[1], &rig.port, sizeof(rig.port)), sizeof(rig.port));
-  while (read(from_child[0], &done, 1) != 1) {
+  child_meet(rig.port);
+  while (!child_done(false)) {
     while (claim_one(&claim)) {
       check_certificate(&claim); /* whole, whatever failed: nobody is taken for nobody */
       seen = true;
@@ -231,7 +196,7 @@ TEST(each_allocation_fails_on_the_way_of_a_client_with_a_certificate) {
   const char *given = getenv("FAULT_STEP");
   uint64_t step = given == NULL ? 1 : strtoull(given, NULL, 10);
   make_client();
-  start_child(); /* before there is anything that it would inherit */
+  child_start(meet); /* OpenSSL's allocations in this process are the engine's */
   start();
   ASSERT(run_child()); /* once without faults: tables grown, lazily made things made */
   valk__fault_arm(VALK_FAULT_MALLOC, UINT64_MAX, false, 0);
@@ -246,6 +211,6 @@ TEST(each_allocation_fails_on_the_way_of_a_client_with_a_certificate) {
   printf("# %llu points\n", (unsigned long long) points);
   ASSERT_GT(lost, 0);
   ASSERT(run_child());
-  end_child();
+  child_end();
   stop();
 }

@@ -2,17 +2,13 @@
  * system call fails. After each: no crash, no hang, nothing left behind, and the next client is
  * served. The client that meets the fault runs in a process of its own, since OpenSSL's allocations
  * in this one are the engine's. */
-#include <sys/wait.h>
-
 #include "../core/fault.h"
+#include "support/child.h"
 #include "support/client.h"
 #include "support/rig.h"
 #include "test.h"
 
 static rig_t rig;
-static int to_child[2], from_child[2];
-static pid_t child;
-
 /* What the client does; how it ends is not asserted: the server may have had to drop it. */
 static void meet(uint16_t port) {
   client_t client;
@@ -29,38 +25,9 @@ static void meet(uint16_t port) {
   client_close(&client);
 }
 
-static void start_child(void) {
-  ASSERT_EQ(pipe(to_child), 0);
-  ASSERT_EQ(pipe(from_child), 0);
-  child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    uint16_t port;
-    close(to_child[1]);
-    close(from_child[0]);
-    while (read(to_child[0], &port, sizeof(port)) == sizeof(port)) {
-      meet(port);
-      if (write(from_child[1], "", 1) != 1)
-        break;
-    }
-    close(to_child[0]);
-    close(from_child[1]);
-    _exit(0);
-  }
-  close(to_child[0]);
-  close(from_child[1]);
-}
-
-static void end_child(void) {
-  close(to_child[1]);
-  close(from_child[0]);
-  waitpid(child, NULL, 0);
-}
-
 static void run_child(void) {
-  char done;
-  ASSERT_EQ(write(to_child[1], &rig.port, sizeof(rig.port)), sizeof(rig.port));
-  ASSERT_EQ(read(from_child[0], &done, 1), 1);
+  child_meet(rig.port);
+  ASSERT(child_done(true));
 }
 
 static void routes(valk_server_options_t *options) {
@@ -69,18 +36,9 @@ static void routes(valk_server_options_t *options) {
   options->route_count = 1;
 }
 
-static void is_well(void) {
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
-  size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
-  ASSERT(client_wait(&client, stream, 10000));
-  ASSERT_EQ(client.streams[stream].status, 200);
-  client_close(&client);
-}
-
 /* Every point of |kind| that one client passes; every |step|-th of them. */
 static void each(valk_fault_kind_t kind, int error, uint64_t step) {
-  start_child();
+  child_start(meet);
   valk_config_t config = rig_config();
   config.arena_size = 1u << 20;
   config.write_timeout_ms = 2000;
@@ -95,12 +53,12 @@ static void each(valk_fault_kind_t kind, int error, uint64_t step) {
     run_child();
     valk__fault_arm(kind, 0, false, 0);
     if (nth % 16 == 1)
-      is_well();
+      rig_is_well(&rig);
   }
-  is_well();
+  rig_is_well(&rig);
   printf("# %llu points\n", (unsigned long long) points);
   rig_stop(&rig);
-  end_child();
+  child_end();
 }
 
 static uint64_t step(void) {
@@ -135,7 +93,7 @@ TEST(each_accept_finds_no_descriptor) {
 }
 
 TEST(all_sends_are_short) {
-  start_child();
+  child_start(meet);
   rig_start(&rig, NULL, routes);
   valk__fault_arm(VALK_FAULT_SHORT, 1, true, 0);
   client_t client;
@@ -146,7 +104,7 @@ TEST(all_sends_are_short) {
   valk__fault_arm(VALK_FAULT_SHORT, 0, false, 0);
   client_close(&client);
   rig_stop(&rig);
-  end_child();
+  child_end();
 }
 
 TEST(a_start_that_fails_leaves_nothing) {
@@ -205,6 +163,6 @@ TEST(a_listen_that_fails_leaves_the_system_usable) {
       }
     }
   }
-  is_well();
+  rig_is_well(&rig);
   rig_stop(&rig);
 }

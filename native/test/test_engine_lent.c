@@ -11,11 +11,23 @@ static unsigned released(void) {
   return atomic_load(&rig.released);
 }
 
-TEST(lent_bodies_are_sent_whole) {
+static void begin(client_t *client, const client_options_t *options) {
   valk_config_t config = rig_config();
   rig_start(&rig, &config, NULL);
+  ASSERT(client_open(client, rig.port, options));
+}
+
+/* An answer that has begun, to a client whose window takes the beginning alone. */
+static size_t begin_large(client_t *client) {
+  begin(client, &(client_options_t){.manual_window = true});
+  size_t stream = client_request(client, "GET", "/lent/3000000", NULL, -1);
+  RIG_UNTIL((client_pump(client, 1), client->streams[stream].received > 0));
+  return stream;
+}
+
+TEST(lent_bodies_are_sent_whole) {
   client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
+  begin(&client, NULL);
   static const uint32_t lengths[] = {1, 16384, 100000, LARGE};
   size_t streams[4];
   char path[32];
@@ -35,10 +47,8 @@ TEST(lent_bodies_are_sent_whole) {
 }
 
 TEST(without_a_body_to_send_it_is_let_go_at_once) {
-  valk_config_t config = rig_config();
-  rig_start(&rig, &config, NULL);
   client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
+  begin(&client, NULL);
   size_t head = client_request(&client, "HEAD", "/lent/100000", NULL, -1);
   size_t empty = client_request(&client, "GET", "/lent/0", NULL, -1);
   ASSERT(client_wait_all(&client, 20000));
@@ -52,13 +62,8 @@ TEST(without_a_body_to_send_it_is_let_go_at_once) {
 
 TEST(a_client_that_resets_or_vanishes_half_way_costs_nothing) {
   for (int way = 0; way < 3; way++) {
-    valk_config_t config = rig_config();
-    rig_start(&rig, &config, NULL);
     client_t client;
-    /* Its window takes the beginning alone. */
-    ASSERT(client_open(&client, rig.port, &(client_options_t){.manual_window = true}));
-    size_t stream = client_request(&client, "GET", "/lent/3000000", NULL, -1);
-    RIG_UNTIL((client_pump(&client, 1), client.streams[stream].received > 0));
+    size_t stream = begin_large(&client);
     ASSERT_EQ(released(), 0);
     if (way == 0) {
       client_reset(&client, stream, 8);
@@ -74,12 +79,8 @@ TEST(a_client_that_resets_or_vanishes_half_way_costs_nothing) {
 }
 
 TEST(the_systems_end_lets_go_of_it) {
-  valk_config_t config = rig_config();
-  rig_start(&rig, &config, NULL);
   client_t client;
-  ASSERT(client_open(&client, rig.port, &(client_options_t){.manual_window = true}));
-  size_t stream = client_request(&client, "GET", "/lent/3000000", NULL, -1);
-  RIG_UNTIL((client_pump(&client, 1), client.streams[stream].received > 0));
+  begin_large(&client);
   rig_end(&rig);
   ASSERT_EQ(released(), 1);
   client_close(&client);

@@ -39,12 +39,7 @@ TEST(certificates_change_while_clients_connect) {
   uv_thread_t changer;
   ASSERT_EQ(uv_thread_create(&changer, change_often, &failures), 0);
   for (int i = 0; i < CLIENTS; i++) {
-    client_t client;
-    ASSERT(client_open(&client, rig.port, NULL));
-    size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
-    ASSERT(client_wait(&client, stream, 10000));
-    ASSERT_EQ(client.streams[stream].status, 200);
-    client_close(&client);
+    rig_is_well(&rig);
   }
   uv_thread_join(&changer);
   ASSERT_EQ(atomic_load(&failures), 0);

@@ -468,3 +468,12 @@ void rig_stop(rig_t *rig) {
   }
   rig_end(rig);
 }
+
+void rig_is_well(rig_t *rig) {
+  client_t client;
+  ASSERT(client_open(&client, rig->port, NULL));
+  size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&client, stream, 10000));
+  ASSERT_EQ(client.streams[stream].status, 200);
+  client_close(&client);
+}

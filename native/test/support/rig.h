@@ -71,6 +71,8 @@ valk_stats_t rig_stats(rig_t *rig);
       uv_sleep(2);                                                                                 \
     ASSERT(condition);                                                                             \
   } while (0)
+/* Asserts that a new connection is accepted and answered. */
+void rig_is_well(rig_t *rig);
 const char *rig_key(void);
 const char *rig_certificate(void);
 
