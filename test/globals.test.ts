@@ -4,6 +4,7 @@ import './helpers/native-globals.js';
 import '../lib/globals.js';
 import './hono.test.js';
 import './request.test.js';
+import './request-body.test.js';
 import './response.test.js';
 import test from 'ava';
 import { createRequest } from '../lib/request.js';
