@@ -53,7 +53,8 @@ const native =
 /** What a TAP report holds: the counts, and the text of each failure. */
 function readTap(text) {
   const passed = text.match(/^ok\b/gm)?.length ?? 0;
-  const failures = text.match(/^not ok\b.*(\n(?:[ \t].*|$))*/gm) ?? [];
+  // Between a failure's first line and its details stands what the test logged.
+  const failures = text.match(/^not ok\b.*(\n(?:# {3}.*|[ \t].*|$))*/gm) ?? [];
   return { passed, failed: failures.length, failures };
 }
 

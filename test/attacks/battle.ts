@@ -34,6 +34,12 @@ const GROWTH_BYTES = 8 * MIB;
 /** How long the second and the third time last. */
 const AGAIN_MS = Math.min(DURATION_MS, 1000);
 
+/**
+ * malloc gives large blocks back as they are freed. By default it raises that threshold to the size of the first one
+ * freed (mallopt(3)), and how much it then keeps is chance, more than GROWTH_BYTES.
+ */
+const ENV = { MALLOC_MMAP_THRESHOLD_: '131072' };
+
 /** Small pools, so that the plan bounds them tightly. */
 const CONFIG: AioConfig = { maxConnections: 64, arenaSize: MIB, arenaPoolSize: 96, maxRequestBodySize: MIB / 4 };
 
@@ -156,7 +162,7 @@ async function settledRss(server: ServerProcess, most: number): Promise<number> 
 /** Runs an attack against a server of its own while a good client measures, and asserts what must hold whatever it was. */
 export async function battle(t: ExecutionContext, name: string, how: Battle): Promise<void> {
   const [server, attacker] = await Promise.all([
-    ServerProcess.start(t, { ...CONFIG, ...how.config }, how.options),
+    ServerProcess.start(t, { ...CONFIG, ...how.config }, how.options, { env: ENV }),
     Attacker.start(t),
   ]);
   const { pid } = server;

@@ -65,16 +65,17 @@ export class ServerProcess {
    * Starts one; it is stopped at the end of the test. Unless `config` says otherwise a request may wait for long: how
    * quickly a busy machine comes to it is not what tests are about.
    *
-   * @param limits - `descriptors`: the most that the process may have
+   * @param limits - `descriptors`: the most that the process may have; `env`: added to its environment
    */
   static async start(
     t: Teardown,
     config: AioConfig = {},
     options: PlainListenOptions = {},
-    limits: { descriptors?: number } = {},
+    limits: { descriptors?: number; env?: Record<string, string> } = {},
   ): Promise<ServerProcess> {
     const child = fork(CHILD, {
       serialization: 'advanced',
+      env: { ...process.env, ...limits.env },
       execArgv: ['--expose-gc', '--no-warnings', ...process.execArgv],
     });
     if (limits.descriptors !== undefined) {
