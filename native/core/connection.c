@@ -160,7 +160,6 @@ void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause
   valk__list_remove(&connection->turns[1]);
   valk__connection_put_buffer(connection, &connection->in);
   valk__connection_put_buffer(connection, &connection->out);
-  uv_poll_stop(&connection->poll);
   uv_close((uv_handle_t *) &connection->poll, on_closed);
   close(connection->fd);
 }
@@ -393,7 +392,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   }
   if (connection->closing)
     return;
-  update_poll(connection);
+  /* What is to be sent goes at the end of the turn, and only what is left then is polled for: each
+   * change of what a handle polls for is three system calls. */
+  if (connection->lingering || !valk__listed(&connection->dirty))
+    update_poll(connection);
   update_phase(connection);
 }
 

@@ -161,7 +161,16 @@ static void say_goodbye(valk_connection_t *connection) {
   }
 }
 
+/* What TLS has written while it read, a ticket say, leaves together with the frames that follow. */
+static bool top_up_out(valk_connection_t *connection) {
+  bool more;
+  return connection->out == NULL || connection->out_length == 0 || !wants_write(connection) ||
+         fill_out(connection, &more);
+}
+
 bool valk__connection_write(valk_connection_t *connection) {
+  if (!top_up_out(connection))
+    return false;
   for (unsigned buffers = 0;; buffers++) {
     if (connection->out != NULL && connection->out_sent < connection->out_length &&
         !valk__connection_send_out(connection))

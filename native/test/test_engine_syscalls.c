@@ -189,6 +189,29 @@ TEST(all_receives_and_sends_are_of_one_byte) {
   rig_stop(&rig);
 }
 
+/* ---- what is called at all ---- */
+
+/* The server's first flight is one send; its ticket and its SETTINGS are another. What a handle
+ * polls for is set once, and not again for what is sent at once. */
+TEST(a_handshake_is_two_sends_and_polls_once) {
+  enum { CLIENTS = 4 };
+  valk_config_t config = rig_config();
+  rig_start(&rig, &config, NULL);
+  valk__fault_arm(VALK_FAULT_SEND, 0, false, 0);
+  valk__fault_arm(VALK_FAULT_POLL, 0, false, 0);
+  client_t clients[CLIENTS];
+  for (int i = 0; i < CLIENTS; i++)
+    ASSERT(client_open(&clients[i], rig.port, NULL));
+  /* One thread serves them in turn: of all but the last everything has been said. */
+  uint64_t sends = valk__fault_count(VALK_FAULT_SEND);
+  ASSERT_GE(sends, 2 * CLIENTS - 1);
+  ASSERT_LE(sends, 2 * CLIENTS);
+  ASSERT_EQ(valk__fault_count(VALK_FAULT_POLL), 2 * CLIENTS); /* each is made, and started */
+  for (int i = 0; i < CLIENTS; i++)
+    client_close(&clients[i]);
+  rig_stop(&rig);
+}
+
 /* What decoding takes for a moment must not count against the request that it decodes: the
  * connection has nothing else. */
 TEST(a_large_head_is_taken_in_whatever_pieces_it_comes) {
