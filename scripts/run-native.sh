@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Runs native test programs under a tool: run-native.sh debug | asan | tsan | memcheck | drd PROGRAM…
-# Called by native/Makefile. One line a program goes to standard output and to build-native/TOOL.results; the whole
-# output of a program that fails goes to standard output, every output to build-native/log/TOOL-PROGRAM.log.
+# Called by native/Makefile. One line a program goes to standard output and to OUT/TOOL.results; the whole output of a
+# program that fails goes to standard output, every output to OUT/log/TOOL-PROGRAM.log. OUT is build-native as a rule.
 set -u
 cd "$(dirname "$0")/.."
 tool=$1
 shift
+out=${OUT:-build-native}
 supp=native/test
-results=build-native/$tool.results
-mkdir -p build-native/log
+results=$out/$tool.results
+mkdir -p "$out/log"
 : > "$results"
 
 # Sanitizers of this age lose their way in a wide randomised address space.
@@ -62,10 +63,10 @@ leaked_descriptors() {
 
 # Leaves its line in LOG.result, and its exit status in LOG.status.
 run_program() {
-  local program=$1 log=build-native/log/$tool-$1.log args=() code counts passed=0 failed=0 left
+  local program=$1 log=$out/log/$tool-$1.log args=() code counts passed=0 failed=0 left
   read -r -a args <<< "${TESTS:-}"
   timeout --foreground --kill-after=10 "${VALK_PROGRAM_TIMEOUT:-1200}" \
-    "${wrap[@]}" "build-native/$build/$program" "${args[@]}" > "$log" 2>&1 < /dev/null
+    "${wrap[@]}" "$out/$build/$program" "${args[@]}" > "$log" 2>&1 < /dev/null
   code=$?
   counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
   if [ -n "$counts" ]; then read -r passed _ failed _ <<< "${counts/,/}"; fi
@@ -86,7 +87,7 @@ wait
 
 status=0
 for program in "$@"; do
-  log=build-native/log/$tool-$program.log
+  log=$out/log/$tool-$program.log
   tee -a "$results" < "$log.result"
   code=$(cat "$log.status")
   rm -f "$log.result" "$log.status"

@@ -4,6 +4,7 @@
 // With VALK_COUNTS set, that line goes to the end of the file it names, for a caller that adds up several runs.
 import fs from 'node:fs';
 import path from 'node:path';
+import { buildDeps, NoSource } from './build-deps.mjs';
 import { installDependencies, prepare } from './prepare.mjs';
 import { cores, logFolder, readLog, root, run } from './support.mjs';
 
@@ -28,17 +29,15 @@ const counted = (name, command, args, options) => async () => {
   return { passed: Number(passed), failed: ok ? Number(failed) : Math.max(Number(failed), 1), logs: ok ? [] : [log] };
 };
 
-/** The native programs under a tool, or some of them. */
+/** The native programs under a tool, or some of them; with other libraries in another folder. */
 const native =
-  (tool, { programs, timeoutMs } = {}) =>
+  (tool, { programs, timeoutMs, out = 'build-native', env, name = `native-${tool}` } = {}) =>
   async () => {
     const target = tool === 'debug' ? 'test' : `test-${tool}`;
-    const chosen = programs ? [`PROGRAMS=${programs.join(' ')}`] : [];
-    const results = path.join(root, `build-native/${tool}.results`);
+    const chosen = [`OUT=${out}`, ...(programs ? [`PROGRAMS=${programs.join(' ')}`] : [])];
+    const results = path.join(root, out, `${tool}.results`);
     fs.rmSync(results, { force: true });
-    const { ok, log } = await run(`native-${tool}`, 'make', ['-C', 'native', `-j${cores}`, target, ...chosen], {
-      timeoutMs,
-    });
+    const { ok, log } = await run(name, 'make', ['-C', 'native', `-j${cores}`, target, ...chosen], { timeoutMs, env });
     const lines = fs.existsSync(results)
       ? fs.readFileSync(results, 'utf8').matchAll(/: (\d+) passed, (\d+) failed/g)
       : [];
@@ -49,6 +48,19 @@ const native =
     }
     return sum.failed === 0 && (!ok || sum.passed === 0) ? { ...sum, failed: 1, logs: [log] } : sum;
   };
+
+/** The native programs with the libraries of a shipped addon, in which more of the engine is at work. */
+async function shipped() {
+  try {
+    const VALK_DEPS_PREFIX = await buildDeps();
+    const options = { out: 'build-native/shipped', env: { VALK_DEPS_PREFIX }, name: 'native-shipped' };
+    return await native('asan', { ...options, timeoutMs: minutes(15) })();
+  } catch (error) {
+    if (!(error instanceof NoSource)) throw error;
+    console.log(`shipped: ${error.message}: nothing was run`);
+    return { passed: 0, failed: 0, logs: [] };
+  }
+}
 
 /** What a TAP report holds: the counts, and the text of each failure. */
 function readTap(text) {
@@ -138,6 +150,7 @@ const steps = {
   attacks,
   asan: native('asan', { timeoutMs: minutes(12) }),
   tsan: native('tsan', { timeoutMs: minutes(12) }),
+  shipped,
   memcheck: native('memcheck', { timeoutMs: minutes(25) }),
   instructions,
   soak: check('soak', node, ['--import=tsx', '--no-warnings', 'test/soak/soak.ts', '--minutes', '2'], {

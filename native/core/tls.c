@@ -33,7 +33,9 @@ struct valk_tls {
   bool failed;
   bool refused; /* in this call the BIO had no room for what OpenSSL wrote */
   bool blocked; /* OpenSSL waits for room to go on with a handshake message */
+  valk__tls_seal_t seal;
   size_t spill_length;
+  uint8_t *spill_block; /* instead of |spill|: a sealed record that had no room */
   uint8_t spill[SPILL_SIZE];
 };
 
@@ -54,10 +56,45 @@ static void output_put(valk_tls_t *tls, const void *data, size_t length) {
 static bool drain_spill(valk_tls_t *tls) {
   size_t room = output_room(tls);
   size_t length = tls->spill_length < room ? tls->spill_length : room;
-  output_put(tls, tls->spill, length);
+  uint8_t *spill = tls->spill_block ? tls->spill_block : tls->spill;
+  output_put(tls, spill, length);
   tls->spill_length -= length;
-  memmove(tls->spill, tls->spill + length, tls->spill_length);
-  return tls->spill_length == 0;
+  if (length > 0) {
+    memmove(spill, spill + length, tls->spill_length);
+  }
+  if (tls->spill_length > 0) {
+    return false;
+  }
+  OPENSSL_free(tls->spill_block);
+  tls->spill_block = NULL;
+  return true;
+}
+
+/* What OpenSSL writes where it leaves the records to us: one record, which takes its number with it
+ * and is taken whole therefore, if none waits already. Never data, which do not go through OpenSSL
+ * then. */
+static int bio_seal(valk_tls_t *tls, const uint8_t *plain, size_t length) {
+  if (!drain_spill(tls)) {
+    tls->refused = true;
+    BIO_set_retry_write(tls->bio);
+    return -1;
+  }
+  size_t size = length + VALK__TLS_SEAL_OVERHEAD;
+  bool fits = size <= output_room(tls);
+  uint8_t *out = fits ? tls->output->data + tls->output->length : tls->spill;
+  if (!fits && size > SPILL_SIZE) {
+    out = tls->spill_block = OPENSSL_malloc(size);
+  }
+  if (!out || !valk__tls_seal(&tls->seal, tls->seal.type, plain, length, out)) {
+    return -1;
+  }
+  if (fits) {
+    tls->output->length += size;
+  } else {
+    tls->spill_length = size;
+    (void) drain_spill(tls);
+  }
+  return (int) length;
 }
 
 static int bio_write(BIO *bio, const char *data, int size) {
@@ -67,10 +104,13 @@ static int bio_write(BIO *bio, const char *data, int size) {
     return 0;
   }
   size_t length = (size_t) size;
+  if (tls->seal.context) {
+    return bio_seal(tls, (const uint8_t *) data, length);
+  }
   size_t room = drain_spill(tls) ? output_room(tls) : 0;
   size_t taken = length < room ? length : room;
   output_put(tls, data, taken);
-  if (length - taken <= SPILL_SIZE - tls->spill_length) {
+  if (!tls->spill_block && length - taken <= SPILL_SIZE - tls->spill_length) {
     memcpy(tls->spill + tls->spill_length, data + taken, length - taken);
     tls->spill_length += length - taken;
     taken = length;
@@ -103,11 +143,20 @@ static int bio_read(BIO *bio, char *data, int size) {
 }
 
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer) {
-  (void) bio;
-  (void) number;
-  (void) pointer;
-  /* Whatever was written has been passed on already. */
-  return command == BIO_CTRL_FLUSH ? 1 : 0;
+  valk_tls_t *tls = BIO_get_data(bio);
+  switch (command) {
+  case BIO_CTRL_FLUSH:
+    return 1; /* whatever was written has been passed on already */
+  case VALK__BIO_SET_KTLS:
+    return number == 1 && valk__tls_seal_set(&tls->seal, &tls->context->ciphers, pointer);
+  case VALK__BIO_GET_KTLS_SEND:
+    return tls && tls->seal.context;
+  case VALK__BIO_SET_KTLS_TYPE:
+    tls->seal.type = (uint8_t) number;
+    return 1;
+  default:
+    return 0;
+  }
 }
 
 BIO_METHOD *valk__tls_bio_method_new(void) {
@@ -155,6 +204,8 @@ void valk_tls_free(valk_tls_t *tls) {
   }
   valk_tls_context_t *context = tls->context;
   SSL_free(tls->ssl);
+  valk__tls_seal_end(&tls->seal);
+  OPENSSL_free(tls->spill_block);
   OPENSSL_cleanse(tls->spill, sizeof tls->spill);
   OPENSSL_free(tls);
   valk_tls_context_unref(context);
@@ -335,6 +386,29 @@ static size_t write_room(const valk_tls_t *tls, size_t length) {
   return room > VALK_TLS_RECORD_MAX ? room : VALK_TLS_RECORD_MAX;
 }
 
+/* As SSL_write_ex, which goes on with a message of the handshake first: writing nothing does just
+ * that. */
+static valk_tls_result_t write_sealed(valk_tls_t *tls, const uint8_t *plain, size_t length) {
+  if (SSL_in_init(tls->ssl) || SSL_get_key_update_type(tls->ssl) != SSL_KEY_UPDATE_NONE) {
+    size_t written = 0;
+    int done = SSL_write_ex(tls->ssl, plain, 0, &written);
+    if (done != 1) {
+      return stopped(tls, done);
+    }
+    if (tls->spill_length > 0 || output_room(tls) < length + VALK__TLS_SEAL_OVERHEAD) {
+      return VALK_TLS_WANT_OUTPUT;
+    }
+  }
+  valk_tls_output_t *output = tls->output;
+  if ((SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN) ||
+      !valk__tls_seal(&tls->seal, SSL3_RT_APPLICATION_DATA, plain, length,
+                      output->data + output->length)) {
+    return fail(tls, take_error());
+  }
+  output->length += length + VALK__TLS_SEAL_OVERHEAD;
+  return VALK_TLS_OK;
+}
+
 valk_tls_result_t valk_tls_write(valk_tls_t *tls, const uint8_t *plain, size_t length,
                                  valk_tls_output_t *output) {
   assert(length > 0 && length <= VALK_TLS_PLAIN_MAX);
@@ -348,6 +422,9 @@ valk_tls_result_t valk_tls_write(valk_tls_t *tls, const uint8_t *plain, size_t l
   }
   if (output_room(tls) < write_room(tls, length)) {
     return end(tls, VALK_TLS_WANT_OUTPUT);
+  }
+  if (tls->seal.context) {
+    return end(tls, write_sealed(tls, plain, length));
   }
   size_t written = 0;
   int done = SSL_write_ex(tls->ssl, plain, length, &written);
@@ -392,6 +469,10 @@ void valk__tls_on_info(const SSL *ssl, int where, int value) {
 
 bool valk_tls_handshaken(const valk_tls_t *tls) {
   return tls->handshaken;
+}
+
+bool valk__tls_seals(const valk_tls_t *tls) {
+  return tls->seal.context;
 }
 
 bool valk_tls_resumed(const valk_tls_t *tls) {

@@ -309,7 +309,8 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen
 
 static bool configure(SSL_CTX *ssl_context) {
   SSL_CTX_set_options(ssl_context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                       SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+                                       SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+                                       (VALK__TLS_SEALS ? SSL_OP_ENABLE_KTLS : 0));
   /* Buffers exist while they hold something. The chain is sent as it was given, not looked for in a
    * trust store at each handshake. */
   SSL_CTX_set_mode(ssl_context,
@@ -390,6 +391,7 @@ static void free_context(valk_tls_context_t *context) {
   valk__tls_trust_free(context);
   SSL_CTX_free(context->ssl_context);
   EVP_CIPHER_free(context->ticket_cipher);
+  valk__tls_ciphers_free(&context->ciphers);
   BIO_meth_free(context->bio_method);
   pthread_mutex_destroy(&context->ticket_lock);
   OPENSSL_clear_free(context, sizeof *context);
@@ -420,7 +422,7 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
   context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
   int status = 0;
   if (!context->bio_method || !context->ticket_cipher ||
-      !begin_tickets(context, options->previous)) {
+      !valk__tls_ciphers_init(&context->ciphers) || !begin_tickets(context, options->previous)) {
     char reason[128];
     snprintf(reason, sizeof reason, "%s", last_reason());
     status = explain(&sentence, "the TLS context cannot be made: %s", reason);

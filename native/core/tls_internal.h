@@ -11,6 +11,7 @@
 #include <openssl/x509.h>
 
 #include "tls.h"
+#include "tls_seal.h"
 
 /* A ticket is written with the newest key; a key is used for the first hour of its life and
  * accepted for the second. */
@@ -38,6 +39,7 @@ struct valk_tls_context {
   STACK_OF(X509_NAME) * trust_names; /* what clients are told of it, shared too */
   BIO_METHOD *bio_method;
   EVP_CIPHER *ticket_cipher;
+  valk__tls_ciphers_t ciphers;
   atomic_uint references;
   pthread_mutex_t ticket_lock;
   valk__tls_ticket_key_t ticket_keys[VALK_TLS_TICKET_KEYS]; /* newest first */
@@ -69,6 +71,8 @@ void valk__tls_names_free(valk_tls_context_t *context);
 int valk__tls_waive(SSL *ssl);
 size_t valk__tls_certificate_of(const SSL *ssl, uint8_t *der, size_t size);
 const char *valk__tls_verify_error(const SSL *ssl);
+/* Whether data leave as records of tls_seal.h. */
+bool valk__tls_seals(const valk_tls_t *tls);
 /* Counts what a peer makes us do after the handshake: an SSL_CTX's info callback. */
 void valk__tls_on_info(const SSL *ssl, int where, int value);
 
