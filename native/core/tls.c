@@ -33,7 +33,14 @@ struct valk_tls {
   bool failed;
   bool refused; /* in this call the BIO had no room for what OpenSSL wrote */
   bool blocked; /* OpenSSL waits for room to go on with a handshake message */
-  valk__tls_seal_t seal;
+  valk__tls_key_t seal;
+  uint8_t seal_type; /* of what OpenSSL writes next: 20 to 22 */
+  valk__tls_open_t open;
+  uint8_t empty_records;   /* in a row */
+  valk__tls_opened_t feed; /* what OpenSSL reads next of what was opened ... */
+  size_t feed_used;        /* ... its header included */
+  const uint8_t *rest;     /* of an opened record that the caller had no room for */
+  size_t rest_length;
   size_t spill_length;
   uint8_t *spill_block; /* instead of |spill|: a sealed record that had no room */
   uint8_t spill[SPILL_SIZE];
@@ -85,7 +92,7 @@ static int bio_seal(valk_tls_t *tls, const uint8_t *plain, size_t length) {
   if (!fits && size > SPILL_SIZE) {
     out = tls->spill_block = OPENSSL_malloc(size);
   }
-  if (!out || !valk__tls_seal(&tls->seal, tls->seal.type, plain, length, out)) {
+  if (!out || !valk__tls_seal(&tls->seal, tls->seal_type, plain, length, out)) {
     return -1;
   }
   if (fits) {
@@ -123,11 +130,38 @@ static int bio_write(BIO *bio, const char *data, int size) {
   return (int) taken;
 }
 
+/* What OpenSSL reads where it leaves the records to us: a header of the inner type, and plaintext.
+ * Nothing but what is not data, but for data where there must be none. */
+static int bio_feed(valk_tls_t *tls, uint8_t *data, size_t size) {
+  const valk__tls_opened_t *feed = &tls->feed;
+  uint8_t header[VALK__TLS_HEADER] = {feed->type, 3, 3, (uint8_t) (feed->length >> 8),
+                                      (uint8_t) feed->length};
+  size_t given = 0;
+  while (given < size && feed->data && tls->feed_used < sizeof header + feed->length) {
+    size_t at = tls->feed_used;
+    bool begun = at >= sizeof header;
+    const uint8_t *from = begun ? feed->data + (at - sizeof header) : header + at;
+    size_t left = begun ? sizeof header + feed->length - at : sizeof header - at;
+    size_t part = left < size - given ? left : size - given;
+    memcpy(data + given, from, part);
+    given += part;
+    tls->feed_used += part;
+  }
+  if (given == 0) {
+    BIO_set_retry_read(tls->bio);
+    return -1;
+  }
+  return (int) given;
+}
+
 static int bio_read(BIO *bio, char *data, int size) {
   valk_tls_t *tls = BIO_get_data(bio);
   BIO_clear_retry_flags(bio);
   if (size <= 0) {
     return 0;
+  }
+  if (tls->open.key.context) {
+    return bio_feed(tls, (uint8_t *) data, (size_t) size);
   }
   size_t length = tls->input ? tls->input->length - tls->input->used : 0;
   if (length == 0) {
@@ -148,11 +182,16 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer) {
   case BIO_CTRL_FLUSH:
     return 1; /* whatever was written has been passed on already */
   case VALK__BIO_SET_KTLS:
-    return number == 1 && valk__tls_seal_set(&tls->seal, &tls->context->ciphers, pointer);
+    if (number == 1) {
+      return valk__tls_key_set(&tls->seal, &tls->context->ciphers, pointer, true);
+    }
+    /* What is wrong with a record is told by one of ours. */
+    return tls->seal.context &&
+           valk__tls_key_set(&tls->open.key, &tls->context->ciphers, pointer, false);
   case VALK__BIO_GET_KTLS_SEND:
     return tls && tls->seal.context;
   case VALK__BIO_SET_KTLS_TYPE:
-    tls->seal.type = (uint8_t) number;
+    tls->seal_type = (uint8_t) number;
     return 1;
   default:
     return 0;
@@ -204,7 +243,8 @@ void valk_tls_free(valk_tls_t *tls) {
   }
   valk_tls_context_t *context = tls->context;
   SSL_free(tls->ssl);
-  valk__tls_seal_end(&tls->seal);
+  valk__tls_key_end(&tls->seal);
+  valk__tls_open_end(&tls->open);
   OPENSSL_free(tls->spill_block);
   OPENSSL_cleanse(tls->spill, sizeof tls->spill);
   OPENSSL_free(tls);
@@ -301,7 +341,7 @@ static valk_tls_result_t stopped(valk_tls_t *tls, int value) {
     tls->blocked = true;
     return VALK_TLS_WANT_OUTPUT;
   case SSL_ERROR_WANT_READ:
-    assert(!tls->input || tls->input->used == tls->input->length);
+    assert(!tls->input || tls->open.key.context || tls->input->used == tls->input->length);
     if (tls->refused) {
       return fail(tls, too_many_alerts);
     }
@@ -349,6 +389,83 @@ static valk_tls_result_t shake_hands(valk_tls_t *tls) {
   return VALK_TLS_OK;
 }
 
+/* Ends the connection for what was wrong with a record. The alert goes with what is written next,
+ * if records are ours that way too. */
+static valk_tls_result_t refuse(valk_tls_t *tls, uint8_t alert) {
+  const uint8_t fatal[] = {SSL3_AL_FATAL, alert};
+  tls->seal_type = SSL3_RT_ALERT;
+  if (tls->seal.context) {
+    (void) bio_seal(tls, fatal, sizeof fatal);
+  }
+  return fail(tls, alert == SSL_AD_BAD_RECORD_MAC    ? "bad record"
+                   : alert == SSL_AD_RECORD_OVERFLOW ? "record overflow"
+                                                     : "unexpected message");
+}
+
+/* Gives OpenSSL what is its own: handshake messages and alerts. */
+static valk_tls_result_t feed(valk_tls_t *tls, const valk__tls_opened_t *opened) {
+  uint8_t none;
+  size_t length = 0;
+  tls->feed = *opened;
+  tls->feed_used = 0;
+  int done = SSL_read_ex(tls->ssl, &none, sizeof none, &length);
+  tls->feed.data = NULL;
+  if (done == 1 || tls->refused) {
+    return fail(tls, done == 1 ? "unexpected message" : too_many_alerts);
+  }
+  return stopped(tls, done);
+}
+
+/* As in OpenSSL. */
+#define EMPTY_RECORDS_MAX 32
+
+static valk_tls_result_t read_opened(valk_tls_t *tls, uint8_t *plain, size_t plain_size,
+                                     size_t *plain_length) {
+  if (SSL_get_shutdown(tls->ssl) & SSL_RECEIVED_SHUTDOWN) {
+    return VALK_TLS_CLOSED;
+  }
+  for (;;) {
+    if (tls->rest_length > 0) {
+      size_t part = tls->rest_length < plain_size ? tls->rest_length : plain_size;
+      memcpy(plain, tls->rest, part);
+      tls->rest += part;
+      tls->rest_length -= part;
+      *plain_length = part;
+      return VALK_TLS_OK;
+    }
+    valk__tls_opened_t opened = {.type = 0};
+    switch (valk__tls_open(&tls->open, tls->input, plain, plain_size, &opened)) {
+    case VALK__TLS_OPEN_MORE:
+      return tls->spill_length > 0 ? VALK_TLS_WANT_OUTPUT : VALK_TLS_WANT_INPUT;
+    case VALK__TLS_OPEN_MEMORY:
+      return fail(tls, "out of memory");
+    case VALK__TLS_OPEN_BAD:
+      return refuse(tls, opened.alert);
+    case VALK__TLS_OPEN_RECORD:
+      break;
+    }
+    /* No data may come inside a message (RFC 8446, section 5.1): OpenSSL knows what to say. */
+    if (opened.type != SSL3_RT_APPLICATION_DATA || SSL_in_init(tls->ssl)) {
+      valk_tls_result_t result = feed(tls, &opened);
+      if (result != VALK_TLS_WANT_INPUT) {
+        return result;
+      }
+    } else if (opened.length == 0) {
+      if (++tls->empty_records > EMPTY_RECORDS_MAX) {
+        return refuse(tls, SSL_AD_UNEXPECTED_MESSAGE);
+      }
+    } else if (opened.data == plain) {
+      tls->empty_records = 0;
+      *plain_length = opened.length;
+      return VALK_TLS_OK;
+    } else {
+      tls->empty_records = 0;
+      tls->rest = opened.data;
+      tls->rest_length = opened.length;
+    }
+  }
+}
+
 valk_tls_result_t valk_tls_read(valk_tls_t *tls, valk_tls_input_t *input, valk_tls_output_t *output,
                                 uint8_t *plain, size_t plain_size, size_t *plain_length) {
   assert(plain_size > 0);
@@ -360,6 +477,9 @@ valk_tls_result_t valk_tls_read(valk_tls_t *tls, valk_tls_input_t *input, valk_t
   }
   if (!tls->handshaken) {
     return end(tls, shake_hands(tls));
+  }
+  if (tls->open.key.context) {
+    return end(tls, read_opened(tls, plain, plain_size, plain_length));
   }
   int done = SSL_read_ex(tls->ssl, plain, plain_size, plain_length);
   if (done != 1) {
@@ -473,6 +593,10 @@ bool valk_tls_handshaken(const valk_tls_t *tls) {
 
 bool valk__tls_seals(const valk_tls_t *tls) {
   return tls->seal.context;
+}
+
+bool valk__tls_opens(const valk_tls_t *tls) {
+  return tls->open.key.context;
 }
 
 bool valk_tls_resumed(const valk_tls_t *tls) {

@@ -71,8 +71,9 @@ void valk__tls_names_free(valk_tls_context_t *context);
 int valk__tls_waive(SSL *ssl);
 size_t valk__tls_certificate_of(const SSL *ssl, uint8_t *der, size_t size);
 const char *valk__tls_verify_error(const SSL *ssl);
-/* Whether data leave as records of tls_seal.h. */
+/* Whether data leave, and come, as records of tls_seal.h. */
 bool valk__tls_seals(const valk_tls_t *tls);
+bool valk__tls_opens(const valk_tls_t *tls);
 /* Counts what a peer makes us do after the handshake: an SSL_CTX's info callback. */
 void valk__tls_on_info(const SSL *ssl, int where, int value);
 

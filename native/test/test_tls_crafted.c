@@ -54,28 +54,186 @@ static void expand(const char *label, uint8_t *out, size_t length) {
   derive("TLS13-KDF", parameters, out, length);
 }
 
-/* A part of a handshake message as the client's |sequence|-th record; the record's size. */
-static size_t make_record_13(uint8_t sequence, const char *bytes, size_t length, uint8_t *record) {
+/* The client's |sequence|-th record: |bytes|, |type| and |padding| zeros, sealed; the record's
+ * size.
+ */
+static size_t make_padded_13(uint8_t sequence, uint8_t type, const void *bytes, size_t length,
+                             size_t padding, uint8_t *record) {
+  static uint8_t plain[VALK_TLS_RECORD_MAX];
   uint8_t key[16];
   uint8_t nonce[12];
-  uint8_t plain[32];
   expand("key", key, sizeof key);
   expand("iv", nonce, sizeof nonce);
   nonce[11] ^= sequence;
+  ASSERT_LE(length + 1 + padding + 16, sizeof plain);
   memcpy(plain, bytes, length);
-  plain[length++] = SSL3_RT_HANDSHAKE;
-  const uint8_t header[] = {SSL3_RT_APPLICATION_DATA, 3, 3, 0, (uint8_t) (length + 16)};
+  plain[length] = type;
+  memset(plain + length + 1, 0, padding);
+  size_t size = length + 1 + padding;
+  const uint8_t header[] = {SSL3_RT_APPLICATION_DATA, 3, 3, (uint8_t) ((size + 16) >> 8),
+                            (uint8_t) (size + 16)};
   memcpy(record, header, sizeof header);
-  seal(key, nonce, header, sizeof header, plain, length, record + sizeof header);
-  return sizeof header + length + 16;
+  seal(key, nonce, header, sizeof header, plain, size, record + sizeof header);
+  return sizeof header + size + 16;
+}
+
+/* A part of a handshake message. */
+static size_t make_record_13(uint8_t sequence, const char *bytes, size_t length, uint8_t *record) {
+  return make_padded_13(sequence, SSL3_RT_HANDSHAKE, bytes, length, 0, record);
+}
+
+static void open_13(peer_t *peer, valk_tls_context_t *context) {
+  ASSERT_OK(peer_open(peer, context, &(peer_options_t){.alpn = PEER_ALPN_H2}));
+  SSL_CTX_set_keylog_callback(peer->client_context, on_key_log);
+  ASSERT_TRUE(peer_shake_hands(peer));
+}
+
+/* What the client is told before the connection ends, and the machine's word for it. */
+static void ends_with(peer_t *peer, const uint8_t *record, size_t length, int alert,
+                      const char *error) {
+  ASSERT_EQ(peer_feed(peer, record, length), VALK_TLS_FAILED);
+  if (error != NULL) {
+    ASSERT_STR_EQ(valk_tls_error(peer->tls), error);
+  }
+  ASSERT_FALSE(valk_tls_pending_output(peer->tls));
+  char byte;
+  ERR_clear_error();
+  ASSERT_LE(SSL_read(peer->client, &byte, 1), 0);
+  ASSERT_EQ(ERR_GET_REASON(ERR_peek_last_error()), SSL_AD_REASON_OFFSET + alert);
+  ASSERT_EQ(peer_feed(peer, record, length), VALK_TLS_FAILED);
+  ASSERT_EQ(peer_write(peer, (const uint8_t *) "x", 1, VALK_TLS_RECORD_MAX), VALK_TLS_FAILED);
+}
+
+static uint8_t large[VALK_TLS_RECORD_MAX];
+static uint8_t crafted[2 * VALK_TLS_RECORD_MAX];
+
+TEST(tls_bad_records_end_the_connection) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  for (int i = 0;; i++) {
+    peer_t peer;
+    open_13(&peer, context);
+    size_t length = make_padded_13(0, SSL3_RT_APPLICATION_DATA, "hello", 5, 0, crafted);
+    int alert = SSL_AD_UNEXPECTED_MESSAGE;
+    const char *error = NULL;
+    switch (i) {
+    case 0: /* of the ciphertext, of the type, of the tag: a bit of each */
+    case 1:
+    case 2:
+      crafted[i == 0 ? 5 : i == 1 ? 10 : length - 1] ^= 1;
+      alert = SSL_AD_BAD_RECORD_MAC;
+      error = "bad record";
+      break;
+    case 3: /* sealed as another one */
+      length = make_padded_13(1, SSL3_RT_APPLICATION_DATA, "hello", 5, 0, crafted);
+      alert = SSL_AD_BAD_RECORD_MAC;
+      error = "bad record";
+      break;
+    case 4: /* what a client may send before its handshake ends */
+      memcpy(crafted, "\x14\3\3\0\1\1", length = 6);
+      break;
+    case 5: /* no type at all */
+      length = make_padded_13(0, 0, "", 0, 20, crafted);
+      break;
+    case 6: /* one that is none */
+      length = make_padded_13(0, 99, "hello", 5, 0, crafted);
+      break;
+    case 7: /* more than a record may hold, and more than its length may say */
+      length = make_padded_13(0, SSL3_RT_APPLICATION_DATA, large, 16385, 0, crafted);
+      alert = SSL_AD_RECORD_OVERFLOW;
+      break;
+    case 8:
+      memcpy(crafted, "\x17\3\3\x41\1", 5);
+      length = 5;
+      alert = SSL_AD_RECORD_OVERFLOW;
+      break;
+    case 9: /* data inside a message */
+      length = make_record_13(0, "\x18\0\0\1", 4, crafted);
+      length += make_padded_13(1, SSL3_RT_APPLICATION_DATA, "hello", 5, 0, crafted + length);
+      break;
+    default:
+      peer_close(&peer);
+      valk_tls_context_unref(context);
+      return;
+    }
+    printf("# case %d\n", i);
+    ends_with(&peer, crafted, length, alert, error);
+    ASSERT_EQ(peer.received_length, 0u);
+    peer_close(&peer);
+  }
+}
+
+TEST(tls_records_may_be_padded) {
+  static const struct {
+    size_t length, padding;
+  } cases[] = {{1, 0}, {1, 1}, {5, 1000}, {16384, 0}, {16000, 384}, {1, 16383}, {0, 300}};
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  peer_t peer;
+  open_13(&peer, context);
+  for (size_t i = 0; i < sizeof large; i++) {
+    large[i] = (uint8_t) (i * 7 >> 3);
+  }
+  for (uint8_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    peer.received_length = 0;
+    peer.options.input_step = i % 2 ? 777 : 0;
+    size_t length = make_padded_13(i, SSL3_RT_APPLICATION_DATA, large, cases[i].length,
+                                   cases[i].padding, crafted);
+    ASSERT_EQ(peer_feed(&peer, crafted, length), VALK_TLS_WANT_INPUT);
+    ASSERT_EQ(peer.received_length, cases[i].length);
+    ASSERT_MEM_EQ(peer.received, large, cases[i].length);
+  }
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+
+/* Records with nothing in them cost as others do: not endlessly many in a row. */
+TEST(tls_empty_records_are_bounded) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  peer_t peer;
+  open_13(&peer, context);
+  for (uint8_t i = 0; i < 99; i++) {
+    size_t length = make_padded_13(i, SSL3_RT_APPLICATION_DATA, "x", i % 33 == 32, 0, crafted);
+    ASSERT_EQ(peer_feed(&peer, crafted, length), VALK_TLS_WANT_INPUT);
+  }
+  ASSERT_EQ(peer.received_length, 3u);
+  for (uint8_t i = 99; i < 99 + 32; i++) {
+    size_t length = make_padded_13(i, SSL3_RT_APPLICATION_DATA, "", 0, 0, crafted);
+    ASSERT_EQ(peer_feed(&peer, crafted, length), VALK_TLS_WANT_INPUT);
+  }
+  size_t length = make_padded_13(131, SSL3_RT_APPLICATION_DATA, "", 0, 0, crafted);
+  ends_with(&peer, crafted, length, SSL_AD_UNEXPECTED_MESSAGE, NULL);
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+
+/* A record that comes in part waits in memory of its connection. */
+TEST(tls_without_memory_for_half_a_record_the_connection_ends) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  valk_ledger_t *ledger = valk_ledger_new(0);
+  peer_t peer;
+  open_13(&peer, context);
+  peer.options.ledger = ledger;
+  size_t length = make_padded_13(0, SSL3_RT_APPLICATION_DATA, large, 10000, 0, crafted);
+  ASSERT_EQ(peer_feed(&peer, crafted, 6000), VALK_TLS_WANT_INPUT);
+  ASSERT_GT(ledger->used, 6000u);
+  ASSERT_EQ(peer_feed(&peer, crafted + 6000, length - 6000), VALK_TLS_WANT_INPUT);
+  ASSERT_EQ(peer.received_length, 10000u);
+  ASSERT_LT(ledger->used, 6000u);
+  length = make_padded_13(1, SSL3_RT_APPLICATION_DATA, large, 10000, 0, crafted);
+  peer.options.fail_all_after = true;
+  peer.fault_left = 1;
+  ASSERT_EQ(peer_feed(&peer, crafted, 6000), VALK_TLS_FAILED);
+  ASSERT_STR_EQ(valk_tls_error(peer.tls), "out of memory");
+  peer.fault_left = 0;
+  peer_close(&peer);
+  ASSERT_EQ(ledger->used, 0u);
+  valk_ledger_close(ledger);
+  valk_tls_context_unref(context);
 }
 
 TEST(tls_message_in_part_holds_writes) {
   valk_tls_context_t *context = peer_context(peer_ec_key());
   peer_t peer;
-  ASSERT_OK(peer_open(&peer, context, &(peer_options_t){.alpn = PEER_ALPN_H2}));
-  SSL_CTX_set_keylog_callback(peer.client_context, on_key_log);
-  ASSERT_TRUE(peer_shake_hands(&peer));
+  open_13(&peer, context);
   uint8_t record[64];
   size_t written = 0;
   /* KeyUpdate, update_requested: its header, then its one byte (RFC 8446, section 4.6.3). */

@@ -46,6 +46,7 @@ TEST(tls_seal_is_chosen_where_it_can_be) {
     ASSERT_FALSE(valk__tls_seals(peer.tls));
     ASSERT_TRUE(peer_shake_hands(&peer));
     ASSERT_EQ(valk__tls_seals(peer.tls), VALK__TLS_SEALS && cases[i].seals);
+    ASSERT_EQ(valk__tls_opens(peer.tls), valk__tls_seals(peer.tls));
     if (options.fragment_mode == 0) {
       send_down(&peer, 60);
     }
@@ -155,56 +156,56 @@ static void make_ciphers(void) {
 
 TEST(tls_seal_writes_the_record_of_the_example) {
   make_ciphers();
-  valk__tls_seal_t seal = {.context = NULL};
+  valk__tls_key_t key = {.context = NULL};
   struct tls12_crypto_info_aes_gcm_128 info = example(1);
-  ASSERT(valk__tls_seal_set(&seal, &ciphers, &info));
+  ASSERT(valk__tls_key_set(&key, &ciphers, &info, true));
   uint8_t plain[50], out[sizeof plain + VALK__TLS_SEAL_OVERHEAD];
   for (unsigned i = 0; i < sizeof plain; i++) {
     plain[i] = (uint8_t) i;
   }
-  ASSERT(valk__tls_seal(&seal, SSL3_RT_APPLICATION_DATA, plain, sizeof plain, out));
+  ASSERT(valk__tls_seal(&key, SSL3_RT_APPLICATION_DATA, plain, sizeof plain, out));
   ASSERT_EQ(sizeof out, sizeof example_record);
   ASSERT_MEM_EQ(out, example_record, sizeof out);
   /* The next one has another number. */
   uint8_t other[sizeof out];
-  ASSERT(valk__tls_seal(&seal, SSL3_RT_APPLICATION_DATA, plain, sizeof plain, other));
+  ASSERT(valk__tls_seal(&key, SSL3_RT_APPLICATION_DATA, plain, sizeof plain, other));
   ASSERT_NE(memcmp(out + 5, other + 5, sizeof plain), 0);
-  valk__tls_seal_end(&seal);
+  valk__tls_key_end(&key);
   valk__tls_ciphers_free(&ciphers);
 }
 
 TEST(tls_seal_ends_with_the_last_number) {
   make_ciphers();
-  valk__tls_seal_t seal = {.context = NULL};
+  valk__tls_key_t key = {.context = NULL};
   struct tls12_crypto_info_aes_gcm_128 info = example(UINT64_MAX - 1);
-  ASSERT(valk__tls_seal_set(&seal, &ciphers, &info));
+  ASSERT(valk__tls_key_set(&key, &ciphers, &info, true));
   uint8_t out[64];
-  ASSERT(valk__tls_seal(&seal, SSL3_RT_APPLICATION_DATA, (const uint8_t *) "a", 1, out));
-  ASSERT_FALSE(valk__tls_seal(&seal, SSL3_RT_APPLICATION_DATA, (const uint8_t *) "a", 1, out));
-  valk__tls_seal_end(&seal);
+  ASSERT(valk__tls_seal(&key, SSL3_RT_APPLICATION_DATA, (const uint8_t *) "a", 1, out));
+  ASSERT_FALSE(valk__tls_seal(&key, SSL3_RT_APPLICATION_DATA, (const uint8_t *) "a", 1, out));
+  valk__tls_key_end(&key);
   valk__tls_ciphers_free(&ciphers);
 }
 
 TEST(tls_seal_takes_only_what_it_knows) {
   make_ciphers();
-  valk__tls_seal_t seal = {.context = NULL};
+  valk__tls_key_t key = {.context = NULL};
   struct tls12_crypto_info_aes_gcm_128 info = example(0);
   info.info.version = TLS_1_2_VERSION;
-  ASSERT_FALSE(valk__tls_seal_set(&seal, &ciphers, &info));
+  ASSERT_FALSE(valk__tls_key_set(&key, &ciphers, &info, true));
   info = example(0);
   info.info.cipher_type = TLS_CIPHER_AES_CCM_128;
-  ASSERT_FALSE(valk__tls_seal_set(&seal, &ciphers, &info));
-  ASSERT_NULL(seal.context);
+  ASSERT_FALSE(valk__tls_key_set(&key, &ciphers, &info, true));
+  ASSERT_NULL(key.context);
   info = example(0);
   valk__fault_arm(VALK_FAULT_MALLOC, 1, false, 0);
-  ASSERT_FALSE(valk__tls_seal_set(&seal, &ciphers, &info));
+  ASSERT_FALSE(valk__tls_key_set(&key, &ciphers, &info, true));
   valk__fault_arm(VALK_FAULT_MALLOC, 0, false, 0);
-  ASSERT_NULL(seal.context);
+  ASSERT_NULL(key.context);
   /* One that was taken is let go of with one that is not. */
-  ASSERT(valk__tls_seal_set(&seal, &ciphers, &info));
+  ASSERT(valk__tls_key_set(&key, &ciphers, &info, true));
   info.info.version = TLS_1_2_VERSION;
-  ASSERT_FALSE(valk__tls_seal_set(&seal, &ciphers, &info));
-  ASSERT_NULL(seal.context);
+  ASSERT_FALSE(valk__tls_key_set(&key, &ciphers, &info, true));
+  ASSERT_NULL(key.context);
   valk__tls_ciphers_free(&ciphers);
 }
 
