@@ -12,6 +12,17 @@ function write(target, seeds) {
   for (const [name, bytes] of Object.entries(seeds)) fs.writeFileSync(path.join(folder, name), bytes);
 }
 
+// ---- records of TLS 1.3: step, room, then of each its kind, its type or byte, its length ----
+
+const sealed = (kind, type, length) => Buffer.from([kind, type, length >> 8, length & 255]);
+write('record', {
+  whole: Buffer.concat([Buffer.from([0, 0]), sealed(0, 23, 5), sealed(0, 23, 16384), sealed(0, 22, 5)]),
+  padded: Buffer.concat([Buffer.from([7, 0]), sealed(1, 23, 100), sealed(1, 23, 1)]),
+  pieces: Buffer.concat([Buffer.from([200, 9]), sealed(0, 23, 300), sealed(0, 23, 0), sealed(1, 21, 40)]),
+  spoilt: Buffer.concat([Buffer.from([0, 0]), sealed(0, 23, 5), sealed(2, 23, 5)]),
+  none: Buffer.concat([Buffer.from([1, 0]), sealed(0, 23, 5), sealed(3, 3, 0), sealed(3, 65, 1)]),
+});
+
 // ---- HTTP/2 (RFC 9113): mode, step, frames ----
 
 const frame = (type, flags, stream, payload = Buffer.alloc(0)) => {

@@ -2,9 +2,10 @@
  *
  * A BIO of our own reads from a span that the caller lends for one call and writes straight into a
  * span of a TCP buffer: no copy is made but OpenSSL's own, and none at all where tls_seal.h has the
- * records. Between calls no span is kept, but at most a part of one record. One valk_tls_t belongs to one connection and its thread; a
- * valk_tls_context_t is shared by threads, counted, and immutable but for its ticket keys, which
- * rotate under a lock. RFC 8446, RFC 5246, RFC 7301. Specification, section 5.
+ * records. Between calls no span is kept, but at most a part of one record. One valk_tls_t belongs
+ * to one connection and its thread; a valk_tls_context_t is shared by threads, counted, and
+ * immutable but for its ticket keys, which rotate under a lock. RFC 8446, RFC 5246, RFC 7301.
+ * Specification, section 5.
  */
 #ifndef VALK_CORE_TLS_H
 #define VALK_CORE_TLS_H

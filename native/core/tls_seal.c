@@ -2,12 +2,9 @@
 
 #include <string.h>
 
+#include <linux/tls.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-
-#if VALK__TLS_SEALS
-
-#include <linux/tls.h>
 
 static const char *const names[VALK__TLS_SEAL_CIPHERS] = {"AES-128-GCM", "AES-256-GCM",
                                                           "ChaCha20-Poly1305"};
@@ -248,43 +245,3 @@ void valk__tls_open_end(valk__tls_open_t *open) {
   valk__tls_key_end(&open->key);
   drop_record(open);
 }
-
-#else
-
-bool valk__tls_ciphers_init(valk__tls_ciphers_t *ciphers) {
-  (void) ciphers;
-  return true;
-}
-
-void valk__tls_ciphers_free(valk__tls_ciphers_t *ciphers) {
-  (void) ciphers;
-}
-
-bool valk__tls_key_set(valk__tls_key_t *key, const valk__tls_ciphers_t *ciphers, const void *info,
-                       bool writing) {
-  (void) key, (void) ciphers, (void) info, (void) writing;
-  return false;
-}
-
-void valk__tls_key_end(valk__tls_key_t *key) {
-  (void) key;
-}
-
-bool valk__tls_seal(valk__tls_key_t *key, uint8_t type, const uint8_t *plain, size_t length,
-                    uint8_t *out) {
-  (void) key, (void) type, (void) plain, (void) length, (void) out;
-  return false;
-}
-
-valk__tls_open_result_t valk__tls_open(valk__tls_open_t *open, valk_tls_input_t *input,
-                                       uint8_t *plain, size_t plain_size,
-                                       valk__tls_opened_t *opened) {
-  (void) open, (void) input, (void) plain, (void) plain_size, (void) opened;
-  return VALK__TLS_OPEN_MORE;
-}
-
-void valk__tls_open_end(valk__tls_open_t *open) {
-  (void) open;
-}
-
-#endif

@@ -24,7 +24,7 @@
 
 #include "tls.h"
 
-/* OpenSSL 3.0 and 3.1 do not tell of a key update (tls13_update_key). */
+/* Whether OpenSSL is asked to. 3.0 and 3.1 do not tell of a key update (tls13_update_key). */
 #if OPENSSL_VERSION_NUMBER >= 0x30200000L && !defined(OPENSSL_NO_KTLS)
 #define VALK__TLS_SEALS 1
 #else

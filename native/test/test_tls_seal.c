@@ -1,6 +1,8 @@
 /* Records that go straight into a TCP buffer: against a client of OpenSSL's, and against the
  * example of RFC 8448. With an OpenSSL that keeps its records to itself there is nothing to test
  * but that it does. */
+#include <linux/tls.h>
+
 #include "tls_peer.h"
 
 static bool seals(int version) {
@@ -119,10 +121,6 @@ TEST(tls_seal_each_allocation_of_a_change_of_keys_may_fail) {
   valk_tls_context_unref(context);
 }
 
-#if VALK__TLS_SEALS
-
-#include <linux/tls.h>
-
 /* RFC 8448, section 3: the server's application data, its second record under that key. */
 static const uint8_t example_key[] = {0x9f, 0x02, 0x28, 0x3b, 0x6c, 0x9c, 0x07, 0xef,
                                       0xc2, 0x6b, 0xb9, 0xf2, 0xac, 0x92, 0xe3, 0x56};
@@ -208,5 +206,3 @@ TEST(tls_seal_takes_only_what_it_knows) {
   ASSERT_NULL(key.context);
   valk__tls_ciphers_free(&ciphers);
 }
-
-#endif
