@@ -410,10 +410,7 @@ static valk_tls_result_t feed(valk_tls_t *tls, const valk__tls_opened_t *opened)
   tls->feed_used = 0;
   int done = SSL_read_ex(tls->ssl, &none, sizeof none, &length);
   tls->feed.data = NULL;
-  if (done == 1 || tls->refused) {
-    return fail(tls, done == 1 ? "unexpected message" : too_many_alerts);
-  }
-  return stopped(tls, done);
+  return done == 1 ? fail(tls, "unexpected message") : stopped(tls, done);
 }
 
 /* As in OpenSSL. */
@@ -509,6 +506,9 @@ static size_t write_room(const valk_tls_t *tls, size_t length) {
 /* As SSL_write_ex, which goes on with a message of the handshake first: writing nothing does just
  * that. */
 static valk_tls_result_t write_sealed(valk_tls_t *tls, const uint8_t *plain, size_t length) {
+  if (tls->seal.sequence >= tls->context->key_records) {
+    (void) SSL_key_update(tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+  }
   if (SSL_in_init(tls->ssl) || SSL_get_key_update_type(tls->ssl) != SSL_KEY_UPDATE_NONE) {
     size_t written = 0;
     int done = SSL_write_ex(tls->ssl, plain, 0, &written);

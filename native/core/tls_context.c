@@ -418,6 +418,7 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
     return explain(&sentence, "no memory for the TLS context");
   }
   context->now_s = monotonic_s;
+  context->key_records = VALK__TLS_KEY_RECORDS;
   context->bio_method = valk__tls_bio_method_new();
   context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
   int status = 0;

@@ -44,6 +44,7 @@ struct valk_tls_context {
   pthread_mutex_t ticket_lock;
   valk__tls_ticket_key_t ticket_keys[VALK_TLS_TICKET_KEYS]; /* newest first */
   uint64_t (*now_s)(void); /* a monotonic clock; tests put their own here */
+  uint64_t key_records;    /* VALK__TLS_KEY_RECORDS, or what tests put here */
 };
 
 /* The BIO between OpenSSL and the spans that a valk_tls_t was lent; NULL when out of memory. */

@@ -42,6 +42,10 @@ typedef struct {
   EVP_CIPHER *cipher[VALK__TLS_SEAL_CIPHERS];
 } valk__tls_ciphers_t;
 
+/* So many records are written under a key before it is changed (RFC 8446, section 5.5: 2^24.5 full
+ * ones under AES-GCM). */
+#define VALK__TLS_KEY_RECORDS (1u << 24)
+
 /* The key of one direction. */
 typedef struct {
   EVP_CIPHER_CTX *context; /* NULL: records are OpenSSL's */

@@ -28,6 +28,17 @@ static void send_down(peer_t *peer, unsigned rounds) {
   }
 }
 
+static unsigned changes; /* of keys that the client was told of */
+
+static void on_message(int writing, int version, int type, const void *bytes, size_t length,
+                       SSL *client, void *data) {
+  (void) version;
+  (void) client;
+  (void) data;
+  changes += !writing && type == SSL3_RT_HANDSHAKE && length > 0 &&
+             *(const uint8_t *) bytes == SSL3_MT_KEY_UPDATE;
+}
+
 TEST(tls_seal_is_chosen_where_it_can_be) {
   static const struct {
     peer_options_t options;
@@ -77,6 +88,23 @@ TEST(tls_seal_follows_each_change_of_keys) {
     send_down(&peer, 7);
     ASSERT_EQ(valk__tls_seals(peer.tls), seals(TLS1_3_VERSION));
   }
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+
+TEST(tls_seal_changes_a_key_that_has_written_enough) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  context->key_records = 5;
+  peer_t peer;
+  ASSERT_OK(peer_open(&peer, context, &(peer_options_t){.alpn = PEER_ALPN_H2}));
+  ASSERT_TRUE(peer_shake_hands(&peer));
+  changes = 0;
+  SSL_set_msg_callback(peer.client, on_message);
+  send_down(&peer, 50);
+  /* The first key has written a ticket, too; the others' first record is data. */
+  ASSERT_EQ(changes, seals(TLS1_3_VERSION) ? 10u : 0u);
+  ASSERT_EQ(valk_tls_rekeys(peer.tls), 0u);
+  peer_echo(&peer, "both ways");
   peer_close(&peer);
   valk_tls_context_unref(context);
 }
