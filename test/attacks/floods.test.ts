@@ -15,14 +15,20 @@ const FLOOD: Battle = {
 /** What RFC 9113 has a connection error for: the first one ends the connection. */
 const PROTOCOL: Battle = { counters: ['connection.closed.protocol'], handlers: HANDLERS };
 
+/** A stream's window overrun: nghttp2 resets the stream, since 1.70 it ends the connection (RFC 9113, section 6.9.1). */
+const OVERRUN: Battle = {
+  counters: [['connection.closed.flood', 'connection.closed.protocol']],
+  handlers: HANDLERS,
+};
+
 const BATTLES: Record<string, Battle> = {
   'rapid reset (CVE-2023-44487)': { ...FLOOD, counters: ['connection.closed.flood', 'request.reset.client'] },
   'made to reset: WINDOW_UPDATE of 0 (CVE-2025-8671)': PROTOCOL,
-  'made to reset: window overflow (CVE-2025-8671)': FLOOD,
+  'made to reset: window overflow (CVE-2025-8671)': OVERRUN,
   'made to reset: DATA after END_STREAM (CVE-2025-8671)': PROTOCOL,
   'made to reset: HEADERS after END_STREAM (CVE-2025-8671)': PROTOCOL,
   'made to reset: PRIORITY on itself (CVE-2025-8671)': FLOOD,
-  'made to reset: DATA over the window (CVE-2025-8671)': FLOOD,
+  'made to reset: DATA over the window (CVE-2025-8671)': OVERRUN,
   'made to reset: content-length that lies (CVE-2025-8671)': FLOOD,
   'made to reset: RST_STREAM of a wrong length (CVE-2025-8671)': PROTOCOL,
   'made to reset: WINDOW_UPDATE of a wrong length (CVE-2025-8671)': PROTOCOL,
