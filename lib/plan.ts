@@ -33,7 +33,7 @@ export const REQUEST_RECORD_BYTES = 1536;
 /** Bytes of an answer's body that pass without asking for room, for every stream. */
 export const STREAM_BYTES = 2 * KIB;
 
-/** Bytes of one engine thread: the stack that it touches, its event loop, its scratch buffers. */
+/** Bytes of one engine thread: the stack that it touches, its event loop, its scratch buffers, the blocks that it keeps. */
 export const THREAD_BYTES = MIB;
 
 /** Bytes of one message's record in the ring between the engine and JavaScript. */

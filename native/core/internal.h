@@ -27,6 +27,7 @@
 #include "ledger.h"
 #include "list.h"
 #include "slab.h"
+#include "spare.h"
 #include "tls.h"
 
 #define VALK_MAX_THREADS 256u
@@ -184,6 +185,7 @@ struct valk_thread {
   uint32_t random;
   uint64_t housekeeping_ms;
 
+  valk_spares_t spares;
   valk_counters_t counters;
   uint8_t plain[VALK_TLS_PLAIN_MAX];  /* decrypted, on the way to HTTP/2 */
   uint8_t frames[VALK_TLS_PLAIN_MAX]; /* frames, on the way into a record */

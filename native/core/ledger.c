@@ -12,6 +12,7 @@
 #include "annotate.h"
 #include "block.h"
 #include "fault.h"
+#include "spare.h"
 
 /* Sixteen bytes on every 64-bit system, so that what follows is aligned as malloc has it. */
 typedef struct {
@@ -31,8 +32,14 @@ static size_t size_of(const header_t *header) {
 
 _Static_assert(sizeof(header_t) == 16, "a header keeps the alignment of malloc");
 
-static _Thread_local valk_ledger_t *current;
-static _Thread_local uint32_t openssl_failures;
+/* One variable, since finding it takes a call. */
+typedef struct {
+  valk_spares_t *spares;
+  valk_ledger_t *current;
+  uint32_t openssl_failures;
+} local_t;
+
+static _Thread_local local_t this_thread;
 
 #if VALK__MEMCHECK
 char valk__charged_pool;
@@ -112,7 +119,7 @@ void valk_ledger_credit(valk_ledger_t *ledger, size_t size) {
 typedef enum { HEAP, ZEROS, FEW_PAGES } want_t;
 
 /* |total| bytes; sets PAGES in |flags| where they are a block's. */
-static header_t *find_memory(size_t total, want_t want, size_t *flags) {
+static header_t *find_memory(local_t *local, size_t total, want_t want, size_t *flags) {
   *flags = 0;
   if (want != ZEROS && total >= VALK_BLOCK_LEAST && total <= VALK_BLOCK_SIZE && !VALK__ASAN &&
       !valk__on_valgrind()) {
@@ -122,18 +129,22 @@ static header_t *find_memory(size_t total, want_t want, size_t *flags) {
       return header;
     }
   }
-  return want == ZEROS ? calloc(1, total) : malloc(total);
+  header_t *header = valk__spare_get(local->spares, total);
+  if (header != NULL)
+    return want == ZEROS ? memset(header, 0, total) : header;
+  size_t room = valk__spare_room(total);
+  return want == ZEROS ? calloc(1, room) : malloc(room);
 }
 
-static void free_memory(header_t *header) {
+static void free_memory(local_t *local, header_t *header) {
   if ((header->size & PAGES) != 0)
     valk__block_put(header);
-  else
+  else if (!valk__spare_put(local->spares, header, sizeof *header + size_of(header)))
     free(header);
 }
 
 /* |size| bytes and a header. */
-static void *allocate(valk_ledger_t *ledger, size_t size, want_t want) {
+static void *allocate(local_t *local, valk_ledger_t *ledger, size_t size, want_t want) {
   size_t total, flags;
   if (__builtin_add_overflow(size, sizeof(header_t), &total) || (size & (RETIRED | PAGES)) != 0) {
     errno = ENOMEM;
@@ -146,7 +157,7 @@ static void *allocate(valk_ledger_t *ledger, size_t size, want_t want) {
     errno = ENOMEM;
     return NULL;
   }
-  header_t *header = find_memory(total, want, &flags);
+  header_t *header = find_memory(local, total, want, &flags);
   if (header == NULL) {
     valk_ledger_credit(ledger, total);
     return NULL;
@@ -158,11 +169,11 @@ static void *allocate(valk_ledger_t *ledger, size_t size, want_t want) {
 }
 
 void *valk_ledger_malloc(valk_ledger_t *ledger, size_t size) {
-  return allocate(ledger, size, HEAP);
+  return allocate(&this_thread, ledger, size, HEAP);
 }
 
 void *valk_ledger_malloc_few_pages(valk_ledger_t *ledger, size_t size) {
-  return allocate(ledger, size, FEW_PAGES);
+  return allocate(&this_thread, ledger, size, FEW_PAGES);
 }
 
 void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size) {
@@ -171,13 +182,13 @@ void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size) {
     errno = ENOMEM;
     return NULL;
   }
-  return allocate(ledger, bytes, ZEROS);
+  return allocate(&this_thread, ledger, bytes, ZEROS);
 }
 
 /* For a block of block.h that outgrows it. */
-static void *move(header_t *header, size_t size) {
+static void *move(local_t *local, header_t *header, size_t size) {
   valk_ledger_t *ledger = header->ledger;
-  void *moved = allocate(ledger, size, HEAP);
+  void *moved = allocate(local, ledger, size, HEAP);
   if (moved == NULL)
     return NULL;
   size_t old_size = size_of(header);
@@ -188,7 +199,7 @@ static void *move(header_t *header, size_t size) {
 
 void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size) {
   if (block == NULL) {
-    return allocate(ledger, size, HEAP);
+    return allocate(&this_thread, ledger, size, HEAP);
   }
   if (size == 0) {
     valk_ledger_free(block);
@@ -196,7 +207,7 @@ void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size) {
   }
   header_t *header = (header_t *) block - 1;
   if ((header->size & PAGES) != 0)
-    return move(header, size);
+    return move(&this_thread, header, size);
   size_t old_size = header->size;
   ledger = header->ledger;
   if (size > SIZE_MAX - sizeof *header || (size & (RETIRED | PAGES)) != 0) {
@@ -211,7 +222,9 @@ void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size) {
     return NULL;
   }
   uintptr_t old_address = (uintptr_t) block;
-  header = realloc(header, sizeof *header + size);
+  size_t room = valk__spare_room(sizeof *header + size);
+  if (room != valk__spare_room(sizeof *header + old_size))
+    header = realloc(header, room);
   if (header == NULL) {
     if (size > old_size) {
       valk_ledger_credit(ledger, size - old_size);
@@ -234,8 +247,14 @@ void valk_ledger_free(void *block) {
   valk_ledger_t *ledger = header->ledger;
   size_t total = sizeof *header + size_of(header);
   valk__mark_charged_free(block);
-  free_memory(header);
+  free_memory(&this_thread, header);
   valk_ledger_credit(ledger, total);
+}
+
+void valk_ledger_keep(valk_spares_t *spares) {
+  if (this_thread.spares != NULL)
+    valk__spares_trim(this_thread.spares);
+  this_thread.spares = valk__is_watched() ? NULL : spares;
 }
 
 void valk_ledger_retire(void *block, void **list) {
@@ -256,33 +275,37 @@ void valk_ledger_free_retired(void **list) {
     header_t *header = (header_t *) block - 1;
     *list = header->ledger;
     valk__mark_charged_free(block);
-    free_memory(header);
+    free_memory(&this_thread, header);
   }
 }
 
 /* ---- OpenSSL ---- */
 
 valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger) {
-  valk_ledger_t *previous = current;
-  current = ledger;
+  valk_ledger_t *previous = this_thread.current;
+  this_thread.current = ledger;
   return previous;
 }
 
 uint32_t valk_ledger_openssl_failures(void) {
-  return openssl_failures;
+  return this_thread.openssl_failures;
 }
 
 static void *openssl_malloc(size_t size, const char *file, int line) {
   (void) file, (void) line;
-  void *block = valk_ledger_malloc(current, size);
-  openssl_failures += block == NULL;
+  local_t *local = &this_thread;
+  void *block = allocate(local, local->current, size, HEAP);
+  if (block == NULL)
+    local->openssl_failures++;
   return block;
 }
 
 static void *openssl_realloc(void *block, size_t size, const char *file, int line) {
   (void) file, (void) line;
-  void *moved = valk_ledger_realloc(current, block, size);
-  openssl_failures += moved == NULL && size > 0;
+  local_t *local = &this_thread;
+  void *moved = valk_ledger_realloc(local->current, block, size);
+  if (moved == NULL && size > 0)
+    local->openssl_failures++;
   return moved;
 }
 

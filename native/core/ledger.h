@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "spare.h"
+
 typedef struct valk_ledger {
   atomic_size_t used; /* bytes, headers included; never above |limit| */
   atomic_size_t peak;
@@ -40,6 +42,9 @@ void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size);
 /* A block keeps its first owner; |ledger| counts only when |block| is NULL. */
 void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size);
 void valk_ledger_free(void *block);
+/* This thread keeps the small blocks that are freed on it in |spares|, zeros at first, for its next
+ * ones; NULL frees what it has kept and ends that. */
+void valk_ledger_keep(valk_spares_t *spares);
 /* For an owner that may free a block twice: nghttp2 1.52 does when an allocation fails inside it.
  * The block goes to |list| instead, once however often it is retired, and stays readable until
  * valk_ledger_free_retired. One thread. */

@@ -1,4 +1,5 @@
 /* An engine thread: its loop, its turns, its deadlines. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,14 @@
  * section 6). */
 #define HOUSEKEEPING_MS 4000u
 #define HEARTBEAT_MS 250u
+
+/* What lib/plan.ts counts for a thread, and the stack that it touches of it. */
+#define MEMORY_PLANNED (1u << 20)
+#define MEMORY_STACK (128u << 10)
+_Static_assert(sizeof(valk_thread_t) + VALK_BLOCKS_WARM * VALK_BLOCK_SIZE + VALK_SPARES_BYTES +
+                       MEMORY_STACK <=
+                   MEMORY_PLANNED,
+               "a thread keeps no more than is planned for it");
 
 static uint64_t duration_of(const valk_config_t *config, int kind) {
   switch (kind) {
@@ -212,6 +221,7 @@ static void housekeeping(valk_thread_t *thread) {
   }
   atomic_store_explicit(&thread->counters.heap_used, used, memory_order_relaxed);
   atomic_store_explicit(&thread->counters.heap_largest, largest, memory_order_relaxed);
+  valk__spares_trim(&thread->spares);
   if (thread->index == 0) {
     valk_slab_trim(&system->buffers);
     valk_arena_pool_trim(&system->arenas);
@@ -302,7 +312,9 @@ static void run(void *argument) {
   char name[16]; /* what top and perf show */
   snprintf(name, sizeof(name), "valk-io-%u", thread->index);
   prctl(PR_SET_NAME, name);
+  valk_ledger_keep(&thread->spares);
   uv_run(&thread->loop, UV_RUN_DEFAULT);
+  valk_ledger_keep(NULL);
   valk__block_thread_end();
 }
 
@@ -400,4 +412,5 @@ void valk__thread_deinit(valk_thread_t *thread) {
   close_loop(thread);
   uv_mutex_destroy(&thread->mail_lock);
   valk__requests_free(thread);
+  assert(thread->spares.bytes == 0);
 }
