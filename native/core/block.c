@@ -63,14 +63,14 @@ static void give_back(void *block) {
   uv_mutex_unlock(&lock);
 }
 
-void valk__block_put(void *block) {
-  if (warm_count < VALK_BLOCKS_WARM)
+void valk__block_put(void *block, bool clean) {
+  if (!clean && warm_count < VALK_BLOCKS_WARM)
     warm[warm_count++] = block;
   else
     give_back(block);
 }
 
-void valk__block_thread_end(void) {
+void valk__blocks_trim(void) {
   while (warm_count > 0)
     give_back(warm[--warm_count]);
 }

@@ -3,9 +3,11 @@
  * small objects of long-lived connections settle in, so that an idle connection seems to hold three
  * times of what it does.
  *
- * A thread keeps a few blocks that it has used last; the pages of the others are given back. The
- * address space is the process's and stays. Not under valgrind or AddressSanitizer, which want to
- * see each block as an allocation. Any thread; specification, section 6. */
+ * A thread keeps a few blocks that it has used last, until the next trim; the pages of the others
+ * are given back, and always those of a block that was taken clean: who takes it next to fill it
+ * would find a page or two. The address space is the process's and stays. Not under valgrind or
+ * AddressSanitizer, which want to see each block as an allocation. Any thread; specification,
+ * section 6. */
 #ifndef VALK_CORE_BLOCK_H
 #define VALK_CORE_BLOCK_H
 
@@ -18,12 +20,13 @@
 /* What is smaller than this is the heap's. */
 #define VALK_BLOCK_LEAST (3 * VALK_PAGE_SIZE)
 /* Blocks that a thread keeps with their pages. */
-#define VALK_BLOCKS_WARM 16u
+#define VALK_BLOCKS_WARM 24u
 
 /* A block, or NULL. |clean|: none of its pages is resident, for who will touch few of them. */
 void *valk__block_get(bool clean);
-void valk__block_put(void *block);
-/* The thread ends: the pages of the blocks that it kept are given back. */
-void valk__block_thread_end(void);
+/* |clean|: as it was taken. */
+void valk__block_put(void *block, bool clean);
+/* The pages of the blocks that this thread keeps are given back. */
+void valk__blocks_trim(void);
 
 #endif

@@ -23,11 +23,13 @@ typedef struct {
 #define BIT(n) ((size_t) 1 << (sizeof(size_t) * 8 - (n)))
 /* A retired block: its ledger, which it is no longer charged to, is the next one of the list. */
 #define RETIRED BIT(1)
-/* A block of block.h. */
+/* A block of block.h; and one that was taken clean. */
 #define PAGES BIT(2)
+#define CLEAN BIT(3)
+#define BITS (RETIRED | PAGES | CLEAN)
 
 static size_t size_of(const header_t *header) {
-  return header->size & ~(RETIRED | PAGES);
+  return header->size & ~BITS;
 }
 
 _Static_assert(sizeof(header_t) == 16, "a header keeps the alignment of malloc");
@@ -118,14 +120,14 @@ void valk_ledger_credit(valk_ledger_t *ledger, size_t size) {
 
 typedef enum { HEAP, ZEROS, FEW_PAGES } want_t;
 
-/* |total| bytes; sets PAGES in |flags| where they are a block's. */
+/* |total| bytes; sets |flags| where they are a block's. */
 static header_t *find_memory(local_t *local, size_t total, want_t want, size_t *flags) {
   *flags = 0;
   if (want != ZEROS && total >= VALK_BLOCK_LEAST && total <= VALK_BLOCK_SIZE && !VALK__ASAN &&
       !valk__on_valgrind()) {
     header_t *header = valk__block_get(want == FEW_PAGES);
     if (header != NULL) {
-      *flags = PAGES;
+      *flags = want == FEW_PAGES ? PAGES | CLEAN : PAGES;
       return header;
     }
   }
@@ -138,7 +140,7 @@ static header_t *find_memory(local_t *local, size_t total, want_t want, size_t *
 
 static void free_memory(local_t *local, header_t *header) {
   if ((header->size & PAGES) != 0)
-    valk__block_put(header);
+    valk__block_put(header, (header->size & CLEAN) != 0);
   else if (!valk__spare_put(local->spares, header, sizeof *header + size_of(header)))
     free(header);
 }
@@ -146,7 +148,7 @@ static void free_memory(local_t *local, header_t *header) {
 /* |size| bytes and a header. */
 static void *allocate(local_t *local, valk_ledger_t *ledger, size_t size, want_t want) {
   size_t total, flags;
-  if (__builtin_add_overflow(size, sizeof(header_t), &total) || (size & (RETIRED | PAGES)) != 0) {
+  if (__builtin_add_overflow(size, sizeof(header_t), &total) || (size & BITS) != 0) {
     errno = ENOMEM;
     return NULL;
   }
@@ -210,7 +212,7 @@ void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size) {
     return move(&this_thread, header, size);
   size_t old_size = header->size;
   ledger = header->ledger;
-  if (size > SIZE_MAX - sizeof *header || (size & (RETIRED | PAGES)) != 0) {
+  if (size > SIZE_MAX - sizeof *header || (size & BITS) != 0) {
     errno = ENOMEM;
     return NULL;
   }

@@ -222,6 +222,7 @@ static void housekeeping(valk_thread_t *thread) {
   atomic_store_explicit(&thread->counters.heap_used, used, memory_order_relaxed);
   atomic_store_explicit(&thread->counters.heap_largest, largest, memory_order_relaxed);
   valk__spares_trim(&thread->spares);
+  valk__blocks_trim();
   if (thread->index == 0) {
     valk_slab_trim(&system->buffers);
     valk_arena_pool_trim(&system->arenas);
@@ -315,7 +316,7 @@ static void run(void *argument) {
   valk_ledger_keep(&thread->spares);
   uv_run(&thread->loop, UV_RUN_DEFAULT);
   valk_ledger_keep(NULL);
-  valk__block_thread_end();
+  valk__blocks_trim();
 }
 
 static void close_loop(valk_thread_t *thread) {

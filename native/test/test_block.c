@@ -28,22 +28,27 @@ TEST(block_that_was_used_last_comes_again_with_its_pages) {
   void *block = valk__block_get(false);
   ASSERT_NOT_NULL(block);
   memset(block, 1, VALK_BLOCK_SIZE);
-  valk__block_put(block);
+  valk__block_put(block, false);
   ASSERT_EQ((uintptr_t) valk__block_get(false), (uintptr_t) block);
   ASSERT_EQ(count_resident(block), (unsigned) PAGES);
-  valk__block_put(block);
+  valk__block_put(block, false);
 }
 
 TEST(block_that_is_to_be_clean_has_no_pages) {
   void *used = valk__block_get(false);
   memset(used, 1, VALK_BLOCK_SIZE);
-  valk__block_put(used);
+  valk__block_put(used, false);
   uint8_t *clean = valk__block_get(true);
   ASSERT_NE((uintptr_t) clean, (uintptr_t) used);
   ASSERT_EQ(count_resident(clean), 0u);
   clean[0] = 1;
   ASSERT_EQ(count_resident(clean), 1u);
-  valk__block_put(clean);
+  valk__block_put(clean, true);
+  ASSERT_EQ(count_resident(clean), 0u);
+  /* It is not in the way of those that are kept. */
+  ASSERT_EQ((uintptr_t) valk__block_get(false), (uintptr_t) used);
+  ASSERT_EQ(count_resident(used), (unsigned) PAGES);
+  valk__block_put(used, false);
 }
 
 TEST(blocks_beyond_those_that_a_thread_keeps_give_their_pages_back) {
@@ -55,12 +60,12 @@ TEST(blocks_beyond_those_that_a_thread_keeps_give_their_pages_back) {
     memset(blocks[i], 1, VALK_BLOCK_SIZE);
   }
   for (unsigned i = 0; i < COUNT; i++)
-    valk__block_put(blocks[i]);
+    valk__block_put(blocks[i], false);
   unsigned resident = 0;
   for (unsigned i = 0; i < COUNT; i++)
     resident += count_resident(blocks[i]);
   ASSERT_EQ(resident, VALK_BLOCKS_WARM * PAGES);
-  valk__block_thread_end();
+  valk__blocks_trim();
   for (unsigned i = 0; i < COUNT; i++)
     ASSERT_EQ(count_resident(blocks[i]), 0u);
 }
@@ -75,12 +80,12 @@ static void take_and_give(void *block) {
     }
     for (unsigned j = 0; j < 20; j++) {
       ASSERT_EQ(*(unsigned *) blocks[j], i);
-      valk__block_put(blocks[j]);
+      valk__block_put(blocks[j], j % 2 == 0);
     }
   }
   /* One that comes from another thread. */
-  valk__block_put(block);
-  valk__block_thread_end();
+  valk__block_put(block, false);
+  valk__blocks_trim();
 }
 
 TEST(blocks_go_from_thread_to_thread) {
@@ -102,9 +107,14 @@ TEST(ledger_takes_buffers_from_blocks_and_charges_what_was_asked_for) {
   memset(record, 7, RECORD);
   valk_ledger_free(record);
   char *frame = valk_ledger_malloc_few_pages(ledger, RECORD);
-  if (ledger_uses_blocks())
+  if (ledger_uses_blocks()) {
     ASSERT_EQ(count_resident(frame - 16), 1u);
+    ASSERT_EQ(count_resident(record - 16), 5u);
+  }
+  memset(frame, 7, RECORD);
   valk_ledger_free(frame);
+  if (ledger_uses_blocks())
+    ASSERT_EQ(count_resident(frame - 16), 0u);
   valk_ledger_close(ledger);
 }
 
@@ -173,7 +183,7 @@ TEST(ledger_asks_the_heap_where_no_block_is_to_be_had) {
   valk__fault_arm(VALK_FAULT_COMMIT, 0, false, 0);
   valk_ledger_free(record);
   while (count > 0)
-    valk__block_put(blocks[--count]);
+    valk__block_put(blocks[--count], false);
   valk_ledger_close(ledger);
 }
 #endif
