@@ -16,7 +16,7 @@
 enum {
   COMMENT = 30000,    /* bytes that make the certificate nearly as large as one may be */
   CONNECTIONS = 64,   /* that end while their handlers run */
-  MOST = COMMENT / 8, /* bytes of each: its request's record, and freed blocks that are kept at hand
+  MOST = COMMENT / 4, /* bytes of each: its request's record, and freed blocks that are kept at hand
                        */
   REQUESTS = 400 /* allocations at the end of a client's way, which are those of its requests */
 };
