@@ -392,11 +392,12 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   }
   if (connection->closing)
     return;
-  /* What is to be sent goes at the end of the turn, and only what is left then is polled for: each
+  /* What is to be sent goes at the end of the pass, and only what is left then is polled for: each
    * change of what a handle polls for is three system calls. */
   if (connection->lingering || !valk__listed(&connection->dirty))
     update_poll(connection);
   update_phase(connection);
+  valk__thread_visited(connection->thread);
 }
 
 void valk__connection_flush(valk_connection_t *connection) {

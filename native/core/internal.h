@@ -170,6 +170,7 @@ struct valk_thread {
   unsigned turn;             /* whose turn it is: 0 or 1 */
   valk_link_t queue_blocked; /* requests whose consumer's queue is full, oldest first */
   bool consumers_called;     /* on_turn is due */
+  unsigned visits;           /* connections that libuv named since the last pass */
 
   valk_deadlines_t deadlines[VALK_DEADLINE_KINDS];
 
@@ -409,6 +410,10 @@ void valk__thread_stop(valk_thread_t *thread);
 void valk__thread_join(valk_thread_t *thread);
 void valk__thread_deinit(valk_thread_t *thread);
 void valk__thread_signal(valk_thread_t *thread, unsigned signals);
+/* The last thing that a connection's poll callback does: every so many connections what a turn ends
+ * with is done, while they are in the caches. Any connection of the thread may be closed then, and
+ * libuv names none that is. */
+void valk__thread_visited(valk_thread_t *thread);
 void valk__thread_post(valk_thread_t *thread, valk_mail_t *mail);
 void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *deadline);
 void valk__deadline_stop(valk_deadline_t *deadline);
