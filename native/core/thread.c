@@ -25,9 +25,10 @@ _Static_assert(sizeof(valk_thread_t) + VALK_BLOCKS_WARM * VALK_BLOCK_SIZE + VALK
                "a thread keeps no more than is planned for it");
 
 /* Connections that are read before what came of it is handed over and written: a request and its
- * answer touch some 10 KiB of a connection, and a core's cache of 1 MiB should know them still. A
- * consumer that sleeps is woken once for as many. */
-#define VISITS_A_PASS 64u
+ * answer touch some 10 KiB of a connection, which a core's cache should know still, beside what a
+ * consumer on the same core touches. Fewer would cost more: a consumer that sleeps is woken once
+ * for as many. */
+#define VISITS_A_PASS 32u
 
 static uint64_t duration_of(const valk_config_t *config, int kind) {
   switch (kind) {
