@@ -351,8 +351,7 @@ void valk_request_reclaim(valk_request_t *request) {
   if (request->reclaim_place) {
     valk__request_release_place(request);
   } else {
-    request->body = NULL;
-    request->body_length = 0;
+    valk__request_free_body(request);
     request->head.text = NULL;
     valk_arena_reset(request->arena);
   }

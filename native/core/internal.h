@@ -361,7 +361,8 @@ struct valk_request {
   bool head_kept;     /* |head.text| lies in the arena */
   char *waiting_head; /* in the connection's memory, until admitted */
   uint8_t *waiting_body;
-  uint8_t *body; /* in the arena */
+  uint8_t *body;     /* in the arena, or |own_body| */
+  uint8_t *own_body; /* a body that was whole before there was an arena: stays where it is */
   size_t body_length, body_capacity;
   char *trailers;
   size_t trailers_length;
@@ -546,6 +547,8 @@ void valk__request_dispatch(valk_request_t *request);
 /* The head moves into the arena, where it lasts. 0 or VALK_ENOMEM. */
 int valk__request_keep_head(valk_request_t *request);
 void valk__request_free_waiting(valk_request_t *request);
+/* The body alone is given up; the arena is emptied by the caller. */
+void valk__request_free_body(valk_request_t *request);
 /* REFUSED_STREAM: its connection's memory is full, and no handler has seen it. */
 void valk__request_refuse(valk_request_t *request);
 /* 0: it lies in the arena now; but for the head of one without a body, which valk__request_dispatch

@@ -259,6 +259,14 @@ void valk_ledger_keep(valk_spares_t *spares) {
   this_thread.spares = valk__is_watched() ? NULL : spares;
 }
 
+void valk_ledger_disown(void *block) {
+  if (block == NULL)
+    return;
+  header_t *header = (header_t *) block - 1;
+  valk_ledger_credit(header->ledger, sizeof *header + size_of(header));
+  header->ledger = NULL;
+}
+
 void valk_ledger_retire(void *block, void **list) {
   if (block == NULL)
     return;

@@ -42,6 +42,8 @@ void *valk_ledger_calloc(valk_ledger_t *ledger, size_t count, size_t size);
 /* A block keeps its first owner; |ledger| counts only when |block| is NULL. */
 void *valk_ledger_realloc(valk_ledger_t *ledger, void *block, size_t size);
 void valk_ledger_free(void *block);
+/* From now on |block| is charged to nobody; it is freed as before. NULL is nothing. */
+void valk_ledger_disown(void *block);
 /* This thread keeps the small blocks that are freed on it in |spares|, zeros at first, for its next
  * ones; NULL frees what it has kept and ends that. */
 void valk_ledger_keep(valk_spares_t *spares);

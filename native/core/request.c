@@ -114,6 +114,12 @@ void valk__request_free_waiting(valk_request_t *request) {
   request->waiting_body = NULL;
 }
 
+void valk__request_free_body(valk_request_t *request) {
+  valk_ledger_free(request->own_body);
+  request->body = request->own_body = NULL;
+  request->body_length = request->body_capacity = 0;
+}
+
 void valk__request_stop_receiving(valk_request_t *request) {
   valk__deadline_stop(&request->receiving);
   valk__deadline_stop(&request->rate);
@@ -137,8 +143,7 @@ void valk__request_release_place(valk_request_t *request) {
     atomic_fetch_sub(&request->thread->system->orphans, 1);
   }
   request->head.text = NULL;
-  request->body = NULL;
-  request->body_length = request->body_capacity = 0;
+  valk__request_free_body(request);
   request->trailers = NULL;
   request->trailers_length = 0;
   if (request->arena == NULL)
@@ -193,8 +198,7 @@ void valk__request_tell(valk_request_t *request, valk_abort_t reason) {
   if (!readable)
     return;
   if (given_up) {
-    request->body = NULL;
-    request->body_length = 0;
+    valk__request_free_body(request);
     request->head.text = NULL;
     if (reason == VALK_ABORT_TIMEOUT) {
       valk__request_release_place(request); /* the place is free though the handler runs on */
@@ -311,9 +315,14 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
   valk_connection_t *connection = request->connection;
   size_t waiting = request->body_length;
   request->head.text = text;
-  if (request->ended && waiting == 0 && request->waiting_trailers == NULL) {
-    /* Its consumer most likely takes it at once: the arena's page is not even touched then. */
+  if (request->ended && (waiting == 0 || !request->streaming) &&
+      request->waiting_trailers == NULL) {
+    /* Its consumer most likely takes the head at once, and its body, if any, can stay where it
+     * waited, in place of the arena's pages: these are not even touched then. */
     request->arena = arena;
+    valk_ledger_disown(request->waiting_body);
+    request->body = request->own_body = request->waiting_body;
+    request->waiting_body = NULL;
     return 0;
   }
   if (keep_head(request, arena) != 0)

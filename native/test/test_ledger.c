@@ -134,6 +134,20 @@ TEST(ledger_charges_what_lies_elsewhere) {
   valk_ledger_close(ledger);
 }
 
+TEST(ledger_forgets_a_block_that_is_disowned) {
+  valk_ledger_t *ledger = valk_ledger_new(1000);
+  uint8_t *block = valk_ledger_malloc(ledger, 500);
+  memset(block, 7, 500);
+  valk_ledger_disown(block);
+  valk_ledger_disown(NULL);
+  ASSERT_EQ(used(ledger), 0u);
+  /* It was the last one: the ledger may go before it. */
+  valk_ledger_close(ledger);
+  ASSERT_EQ(block[499], 7);
+  valk_ledger_disown(block);
+  valk_ledger_free(block);
+}
+
 /* That it is freed then, and not before: valgrind and ASan. */
 TEST(ledger_lives_until_its_last_block_is_free) {
   valk_ledger_t *ledger = valk_ledger_new(1000);
