@@ -91,11 +91,11 @@ export class EngineExchange implements Exchange {
   // ---- the request ----
 
   takeBody(): Uint8Array<ArrayBuffer> {
-    const body = new Uint8Array(this.#bodyLength);
+    const body = new ArrayBuffer(this.#bodyLength);
     if (this.#bodyLength > 0) {
       if (this.#released || !this.#outbox.engine.takeBody(this.#index, this.#generation, body)) throw bodyGone();
     }
-    return body;
+    return new Uint8Array(body);
   }
 
   async readChunk(): Promise<Uint8Array<ArrayBuffer> | null> {

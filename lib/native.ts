@@ -120,7 +120,7 @@ export interface NativeEngine {
   /** Puts events into the events' memory: how many. */
   takeEvents(): number;
   /** Fills |target| with the body; false: it is gone. */
-  takeBody(index: number, generation: number, target: Uint8Array): boolean;
+  takeBody(index: number, generation: number, target: ArrayBuffer): boolean;
   /** Bytes of a streamed body; `undefined`: none now; `null`: none any more; `false`: the exchange has ended. */
   read(index: number, generation: number): Uint8Array<ArrayBuffer> | undefined | null | false;
   /**

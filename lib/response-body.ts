@@ -14,6 +14,11 @@ const MAX_ON_HEAP = 64;
  * @throws TypeError for a view whose buffer is gone
  */
 export function asBytes(value: unknown): Uint8Array | undefined {
+  // The quick way for most: what the checks below do takes calls out of JavaScript. Only a real one is found under a view.
+  if (value instanceof ArrayBuffer) {
+    const view = new Uint8Array(value);
+    if (view.buffer === value) return view;
+  }
   if (ArrayBuffer.isView(value)) {
     // Empty, or gone: making another view tells which.
     if (value.byteLength === 0) return new Uint8Array(value.buffer, 0, 0);

@@ -283,11 +283,13 @@ napi_value take_events(napi_env env, napi_callback_info info) {
 napi_value take_body(napi_env env, napi_callback_info info) {
   napi_value values[3];
   Binding *binding = arguments_of(env, info, values);
-  View target = view_of(env, values[2]);
+  void *target = nullptr;
+  size_t length = 0;
   int status = VALK_ESTALE;
-  if (binding->bridge != nullptr) {
+  if (binding->bridge != nullptr &&
+      napi_get_arraybuffer_info(env, values[2], &target, &length) == napi_ok) {
     status = valk_bridge_body(binding->bridge, to_uint32(env, values[0]), to_uint32(env, values[1]),
-                              target.data, target.length);
+                              static_cast<uint8_t *>(target), length);
   }
   napi_value result;
   napi_get_boolean(env, status == 0, &result);

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A body up to this is copied under the lock: pinning it would cost more. */
+#define COPY_LOCKED_MAX 4096u
+
 int valk_bridge_body(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
                      size_t length) {
   valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
@@ -15,10 +18,14 @@ int valk_bridge_body(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
   if (length > exchange->body_length) {
     body = NULL;
   }
-  exchange->pinned = body != NULL;
+  bool pin = body != NULL && length > COPY_LOCKED_MAX;
+  exchange->pinned = pin;
+  if (body != NULL && !pin) {
+    memcpy(bytes, body, length);
+  }
   uv_mutex_unlock(&bridge->lock);
-  if (body == NULL) {
-    return VALK_ESTALE;
+  if (!pin) {
+    return body == NULL ? VALK_ESTALE : 0;
   }
   memcpy(bytes, body, length);
   uv_mutex_lock(&bridge->lock);
