@@ -362,7 +362,7 @@ struct valk_request {
   char *waiting_head; /* in the connection's memory, until admitted */
   uint8_t *waiting_body;
   uint8_t *body;     /* in the arena, or |own_body| */
-  uint8_t *own_body; /* a body that was whole before there was an arena: stays where it is */
+  uint8_t *own_body; /* a small body's block, in place of the arena's pages */
   size_t body_length, body_capacity;
   char *trailers;
   size_t trailers_length;

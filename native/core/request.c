@@ -310,6 +310,50 @@ int valk__request_keep_head(valk_request_t *request) {
   return result;
 }
 
+/* A body that says that it is small gets a block of its own, with the head behind it: the arena's
+ * pages lie far from one another, and touching one costs more than the block. False: not this one,
+ * or no memory for it. */
+static bool keep_in_block(valk_request_t *request) {
+  int64_t length = request->head.content_length;
+  if (request->streaming || request->ended || request->body_length > 0 || length <= 0 ||
+      length > (int64_t) VALK_WINDOW_WAITING)
+    return false;
+  uint8_t *block = valk_ledger_malloc(NULL, (size_t) length + request->head.length + 1);
+  if (block == NULL)
+    return false;
+  char *head = (char *) block + length;
+  memcpy(head, request->head.text, request->head.length);
+  head[request->head.length] = '\0';
+  request->head.text = head;
+  request->head_kept = true;
+  request->body = request->own_body = block;
+  request->body_capacity = (size_t) length;
+  return true;
+}
+
+/* The same in the arena, where a body may grow. */
+static int keep_in_arena(valk_request_t *request, valk_arena_t *arena) {
+  size_t waiting = request->body_length;
+  if (keep_head(request, arena) != 0)
+    return VALK_ENOMEM;
+  if (request->ended && waiting == 0)
+    return 0;
+  size_t want = request->head.content_length > 0 && !request->streaming
+                    ? (size_t) request->head.content_length
+                    : 4096;
+  if (want < waiting)
+    want = waiting;
+  if (request->streaming && want < VALK_WINDOW_WAITING)
+    want = VALK_WINDOW_WAITING;
+  request->body = valk_arena_alloc(arena, want);
+  if (request->body == NULL)
+    return VALK_ENOMEM;
+  request->body_capacity = want;
+  if (waiting > 0)
+    memcpy(request->body, request->waiting_body, waiting);
+  return 0;
+}
+
 int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text) {
   const valk_config_t *config = &request->thread->system->config;
   valk_connection_t *connection = request->connection;
@@ -325,23 +369,8 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
     request->waiting_body = NULL;
     return 0;
   }
-  if (keep_head(request, arena) != 0)
+  if (!keep_in_block(request) && keep_in_arena(request, arena) != 0)
     return VALK_ENOMEM;
-  if (!request->ended || waiting > 0) {
-    size_t want = request->head.content_length > 0 && !request->streaming
-                      ? (size_t) request->head.content_length
-                      : 4096;
-    if (want < waiting)
-      want = waiting;
-    if (request->streaming && want < VALK_WINDOW_WAITING)
-      want = VALK_WINDOW_WAITING;
-    request->body = valk_arena_alloc(arena, want);
-    if (request->body == NULL)
-      return VALK_ENOMEM;
-    request->body_capacity = want;
-    if (waiting > 0)
-      memcpy(request->body, request->waiting_body, waiting);
-  }
   if (request->waiting_trailers != NULL) {
     request->trailers = valk_arena_alloc(arena, request->trailers_length);
     if (request->trailers == NULL)
@@ -384,6 +413,8 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
 static uint8_t *body_room(valk_request_t *request, size_t length) {
   size_t need = request->body_length + length;
   if (need > request->body_capacity) {
+    if (request->own_body != NULL)
+      return NULL; /* HTTP/2 lets no more through than was announced */
     size_t capacity = request->body_capacity * 2;
     uint64_t most = request->thread->system->config.max_request_body_size;
     if (capacity > most)

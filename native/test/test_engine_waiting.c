@@ -1,5 +1,6 @@
-/* Bodies that were whole before there was an arena: they stay where they waited until their handler
- * has settled or its client has left. */
+/* Small bodies, which lie in blocks of their own: those that were whole before there was an arena,
+ * and those that said how small they are. They stay until their handler has settled or its client
+ * has left. */
 #include "support/client.h"
 #include "support/rig.h"
 #include "test.h"
@@ -84,6 +85,38 @@ TEST(they_go_when_the_client_has_left) {
     atomic_store(&rig.keep_pinned, false);
     atomic_store(&rig.unpin, false);
   }
+}
+
+TEST(announced_ones_need_no_wait) {
+  valk_config_t config = rig_config();
+  rig_start(&rig, &config, NULL);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  /* The last one is too long for a block. */
+  static const char *const announced[] = {"1", "1024", "8192", "8193"};
+  for (int i = 0; i < 4; i++) {
+    const char *const fields[] = {"content-length", announced[i], NULL};
+    size_t stream = client_request(&client, "POST", "/echo", fields, atoi(announced[i]));
+    ASSERT(client_wait(&client, stream, 10000));
+    ASSERT_EQ(client.streams[stream].status, 200);
+    ASSERT_EQ(client.streams[stream].received, (size_t) atoi(announced[i]));
+    ASSERT_EQ(client.streams[stream].checksum,
+              client_pattern_checksum(client.streams[stream].received));
+  }
+  /* More than was announced, and a client that leaves in the middle. */
+  const char *const fields[] = {"content-length", "1000", NULL};
+  size_t longer = client_request(&client, "POST", "/echo", fields, 1001);
+  ASSERT(client_wait(&client, longer, 10000));
+  ASSERT_EQ(client.streams[longer].status, 0);
+  ASSERT_EQ(client.streams[longer].error, 1);
+  size_t left = client_request(&client, "POST", "/echo", fields, 1000);
+  client.streams[left].hold = true;
+  client_pump(&client, 0);
+  RIG_UNTIL((client_pump(&client, 1), rig_stats(&rig).arenas.in_use == 1));
+  client_reset(&client, left, 8);
+  RIG_UNTIL((client_pump(&client, 1), rig_stats(&rig).arenas.in_use == 0));
+  client_close(&client);
+  rig_stop(&rig);
 }
 
 TEST(they_wait_for_the_queue_too) {
