@@ -122,8 +122,9 @@ export class EngineExchange implements Exchange {
       listener(this.#aborted);
       return;
     }
-    this.#listeners ??= [];
-    this.#listeners.push(listener);
+    // Most have one: an empty array that grows gets room for many.
+    if (this.#listeners === undefined) this.#listeners = [listener];
+    else this.#listeners.push(listener);
   }
 
   // ---- the answer ----

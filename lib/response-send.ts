@@ -168,6 +168,12 @@ function sendOther(
   trailers: Trailers | undefined,
   result: object,
 ): void {
+  // Bytes of a plain object, before anything is asked of the platform's classes.
+  const bytes = body instanceof ArrayBuffer || ArrayBuffer.isView(body) ? asBytes(body) : undefined;
+  if (bytes !== undefined) {
+    sendWhole(target, head.status, head.fields, head.contentLength, bytes, trailers);
+    return;
+  }
   const response = LightResponse.native(result) ?? result;
   const isResponse = isNativeResponse(response);
   const whole = (isResponse ? takeNativeBody(response) : undefined) ?? asBytes(body);
