@@ -186,8 +186,11 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer) {
       return valk__tls_key_set(&tls->seal, &tls->context->ciphers, pointer, true);
     }
     /* What is wrong with a record is told by one of ours. */
-    return tls->seal.context &&
-           valk__tls_key_set(&tls->open.key, &tls->context->ciphers, pointer, false);
+    if (!tls->seal.context) {
+      valk__tls_key_end(&tls->open.key);
+      return 0;
+    }
+    return valk__tls_key_set(&tls->open.key, &tls->context->ciphers, pointer, false);
   case VALK__BIO_GET_KTLS_SEND:
     return tls && tls->seal.context;
   case VALK__BIO_SET_KTLS_TYPE:
