@@ -1,6 +1,7 @@
 import test from 'ava';
 import { type Battle, battle } from './battle.js';
 
+const FLOW_CONTROL_ERROR = 3;
 const ENHANCE_YOUR_CALM = 11;
 
 /** Eight connections with the streams that each may have. */
@@ -19,6 +20,8 @@ const PROTOCOL: Battle = { counters: ['connection.closed.protocol'], handlers: H
 const OVERRUN: Battle = {
   counters: [['connection.closed.flood', 'connection.closed.protocol']],
   handlers: HANDLERS,
+  check: (t, { report: { goaways } }) =>
+    t.true((goaways[ENHANCE_YOUR_CALM] ?? goaways[FLOW_CONTROL_ERROR] ?? 0) > 0, 'GOAWAY says why'),
 };
 
 const BATTLES: Record<string, Battle> = {
