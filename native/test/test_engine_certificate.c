@@ -15,8 +15,8 @@
 
 enum {
   COMMENT = 30000,    /* bytes that make the certificate nearly as large as one may be */
-  CONNECTIONS = 64,   /* that end while their handlers run */
-  MOST = COMMENT / 4, /* bytes of each: its request's record, and freed blocks that are kept at hand
+  CONNECTIONS = 240,  /* that end while their handlers run */
+  MOST = COMMENT / 8, /* bytes of each: its request's record, and freed blocks that are kept at hand
                        */
   REQUESTS = 400 /* allocations at the end of a client's way, which are those of its requests */
 };
@@ -72,6 +72,7 @@ static void through_bridge(valk_server_options_t *options) {
 
 static void start(void) {
   valk_config_t config = rig_config();
+  config.arena_pool_size = config.queue_capacity = CONNECTIONS + 60;
   config.handler_timeout_ms = config.queue_timeout_ms = 600000;
   config.handshake_timeout_ms = config.idle_timeout_ms = 600000;
   rig_start(&rig, &config, through_bridge);
