@@ -316,7 +316,7 @@ int valk__request_keep_head(valk_request_t *request) {
 static bool keep_in_block(valk_request_t *request) {
   int64_t length = request->head.content_length;
   if (request->streaming || request->ended || request->body_length > 0 || length <= 0 ||
-      length > (int64_t) VALK_WINDOW_WAITING)
+      length + (int64_t) request->head.length >= (int64_t) VALK_WINDOW_WAITING)
     return false;
   uint8_t *block = valk_ledger_malloc(NULL, (size_t) length + request->head.length + 1);
   if (block == NULL)
