@@ -188,8 +188,8 @@ struct valk_thread {
 
   valk_spares_t spares;
   valk_counters_t counters;
-  uint8_t plain[VALK_TLS_PLAIN_MAX];  /* decrypted, on the way to HTTP/2 */
-  uint8_t frames[VALK_TLS_PLAIN_MAX]; /* frames, on the way into a record */
+  uint8_t plain[VALK_TLS_PLAIN_SPACE]; /* decrypted, on the way to HTTP/2 */
+  uint8_t frames[VALK_TLS_PLAIN_MAX];  /* frames, on the way into a record */
 };
 
 /* ---- system ---- */

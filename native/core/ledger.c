@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
 #include <uv.h>
 
 #include "../include/valk.h"
@@ -13,6 +12,7 @@
 #include "block.h"
 #include "fault.h"
 #include "spare.h"
+#include "tls_library.h"
 
 /* Sixteen bytes on every 64-bit system, so that what follows is aligned as malloc has it. */
 typedef struct {
@@ -36,6 +36,7 @@ _Static_assert(sizeof(header_t) == 16, "a header keeps the alignment of malloc")
 
 /* One variable, since finding it takes a call. */
 typedef struct {
+  bool vital;
   valk_spares_t *spares;
   valk_ledger_t *current;
   uint32_t openssl_failures;
@@ -152,7 +153,7 @@ static void *allocate(local_t *local, valk_ledger_t *ledger, size_t size, want_t
     errno = ENOMEM;
     return NULL;
   }
-  if (valk__fault(VALK_FAULT_MALLOC)) {
+  if (!local->vital && valk__fault(VALK_FAULT_MALLOC)) {
     return NULL;
   }
   if (!valk_ledger_charge(ledger, total)) {
@@ -289,7 +290,7 @@ void valk_ledger_free_retired(void **list) {
   }
 }
 
-/* ---- OpenSSL ---- */
+/* ---- the TLS library ---- */
 
 valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger) {
   valk_ledger_t *previous = this_thread.current;
@@ -301,21 +302,56 @@ uint32_t valk_ledger_openssl_failures(void) {
   return this_thread.openssl_failures;
 }
 
+void valk_ledger_vital(bool vital) {
+  this_thread.vital = vital;
+}
+
+static void failed(local_t *local) {
+  local->openssl_failures++;
+#if VALK__TLS_AWSLC
+  /* It says so itself only where the allocator is its own. */
+  ERR_raise(ERR_LIB_CRYPTO, ERR_R_MALLOC_FAILURE);
+#endif
+}
+
 static void *openssl_malloc(size_t size, const char *file, int line) {
   (void) file, (void) line;
   local_t *local = &this_thread;
   void *block = allocate(local, local->current, size, HEAP);
   if (block == NULL)
-    local->openssl_failures++;
+    failed(local);
   return block;
 }
+
+#if VALK__TLS_AWSLC
+
+/* It counts on a block being cleared when it is freed, whatever was in it. */
+static void openssl_free(void *block, const char *file, int line) {
+  (void) file, (void) line;
+  if (block != NULL) {
+    OPENSSL_cleanse(block, size_of((header_t *) block - 1));
+    valk_ledger_free(block);
+  }
+}
+
+static void *openssl_realloc(void *block, size_t size, const char *file, int line) {
+  void *moved = openssl_malloc(size, file, line);
+  if (moved != NULL && block != NULL) {
+    size_t had = size_of((header_t *) block - 1);
+    memcpy(moved, block, had < size ? had : size);
+    openssl_free(block, file, line);
+  }
+  return moved;
+}
+
+#else
 
 static void *openssl_realloc(void *block, size_t size, const char *file, int line) {
   (void) file, (void) line;
   local_t *local = &this_thread;
   void *moved = valk_ledger_realloc(local->current, block, size);
   if (moved == NULL && size > 0)
-    local->openssl_failures++;
+    failed(local);
   return moved;
 }
 
@@ -323,6 +359,8 @@ static void openssl_free(void *block, const char *file, int line) {
   (void) file, (void) line;
   valk_ledger_free(block);
 }
+
+#endif
 
 static int install_result;
 

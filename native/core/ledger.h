@@ -61,6 +61,9 @@ void valk_ledger_credit(valk_ledger_t *ledger, size_t size);
 valk_ledger_t *valk_ledger_enter(valk_ledger_t *ledger);
 /* How many allocations of OpenSSL's have failed on this thread, whoever they were charged to. */
 uint32_t valk_ledger_openssl_failures(void);
+/* Between true and false no test's fault fails an allocation of this thread: for what the library
+ * ends the process without. */
+void valk_ledger_vital(bool vital);
 /* Installs the functions into this copy of OpenSSL, once a process, before any other call to it.
  * Returns 0, or VALK_EINVAL when OpenSSL has allocated already; the same on every later call. */
 int valk_ledger_install(void);

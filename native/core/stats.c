@@ -1,11 +1,10 @@
 /* The snapshot (specification, section 7): sums the threads' counters, which each thread alone
  * writes. */
 #include <nghttp2/nghttp2.h>
-#include <openssl/crypto.h>
-#include <openssl/opensslv.h>
 #include <string.h>
 
 #include "internal.h"
+#include "tls_library.h"
 
 static uint64_t get(const valk_counter_t *counter) {
   return atomic_load_explicit(counter, memory_order_relaxed);
@@ -89,8 +88,13 @@ void valk_system_stats(valk_system_t *system, valk_stats_t *stats) {
 }
 
 void valk_versions(valk_versions_t *versions) {
+#if VALK__TLS_AWSLC
+  versions->openssl_compiled = VALK__TLS_LIBRARY;
+  versions->openssl_runtime = VALK__TLS_LIBRARY; /* it is linked in */
+#else
   versions->openssl_compiled = OPENSSL_VERSION_STR;
   versions->openssl_runtime = OpenSSL_version(OPENSSL_VERSION_STRING);
+#endif
   versions->nghttp2_compiled = NGHTTP2_VERSION;
   versions->nghttp2_runtime = nghttp2_version(0)->version_str;
   versions->uv_runtime = uv_version_string();

@@ -1,11 +1,12 @@
 /* TLS as a byte machine: ciphertext in, plaintext out, and back. No sockets, no uv, no HTTP/2.
  *
- * A BIO of our own reads from a span that the caller lends for one call and writes straight into a
- * span of a TCP buffer: no copy is made but OpenSSL's own, and none at all where tls_seal.h has the
- * records. Between calls no span is kept, but at most a part of one record. One valk_tls_t belongs
- * to one connection and its thread; a valk_tls_context_t is shared by threads, counted, and
- * immutable but for its ticket keys, which rotate under a lock. RFC 8446, RFC 5246, RFC 7301.
- * Specification, section 5.
+ * OpenSSL, or AWS-LC, shakes hands, through a BIO of our own that reads from a span which the
+ * caller lends for one call and writes straight into a span of a TCP buffer. With TLS 1.3 it is let
+ * go of then: records, key updates and alerts are ours (tls_traffic.c), and no copy is made of a
+ * byte. With TLS 1.2 it stays. Between calls no span is kept, but at most a part of one record. One
+ * valk_tls_t belongs to one connection and its thread; a valk_tls_context_t is shared by threads,
+ * counted, and immutable but for its ticket keys, which rotate under a lock. RFC 8446, RFC 5246,
+ * RFC 7301. Specification, section 5.
  */
 #ifndef VALK_CORE_TLS_H
 #define VALK_CORE_TLS_H
@@ -20,6 +21,8 @@
  * here need far less). */
 #define VALK_TLS_RECORD_MAX 16709u
 #define VALK_TLS_PLAIN_MAX 16384u
+/* What a caller lends to have any record's plaintext, and the type behind it, without a copy. */
+#define VALK_TLS_PLAIN_SPACE (VALK_TLS_PLAIN_MAX + 1u)
 
 typedef struct valk_tls_context valk_tls_context_t;
 typedef struct valk_tls valk_tls_t;
@@ -101,8 +104,7 @@ valk_tls_result_t valk_tls_read(valk_tls_t *tls, valk_tls_input_t *input, valk_t
  * to |output|; WANT_OUTPUT, and nothing taken, unless |output| has VALK_TLS_RECORD_MAX bytes of
  * room: as many as that is enough, but for a client that asked for smaller fragments (RFC 6066,
  * section 4: several records, 17,408 bytes at most) and after pending output, which goes first.
- * WANT_INPUT, and nothing taken: the handshake is not done, or a message of the peer (a key update)
- * has come only in part. FAILED. */
+ * WANT_INPUT, and nothing taken: the handshake is not done. FAILED. */
 valk_tls_result_t valk_tls_write(valk_tls_t *tls, const uint8_t *plain, size_t length,
                                  valk_tls_output_t *output);
 /* Writes close_notify (once). OK (also inside a handshake, where there is nothing to close),

@@ -4,13 +4,8 @@
 #include <string.h>
 #include <time.h>
 
-#include <openssl/core_names.h>
-#include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
-#include <openssl/x509.h>
 
 #include "../include/valk.h"
 #include "fault.h"
@@ -20,11 +15,22 @@
 /* Of a key's or a chain's PEM: far above any real one. */
 #define PEM_LENGTH_MAX (1u << 20)
 
+/* The server's order, but that a client which puts ChaCha20 first gets it. OpenSSL has an option
+ * for that. AWS-LC has groups in which the client's order holds, for TLS 1.2; with TLS 1.3 it holds
+ * always, but that AES goes before ChaCha20: on_client_hello sees to the rest. */
+#if VALK__TLS_AWSLC
+#define CIPHERS_TLS12                                                                              \
+  "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"                                 \
+  "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"                                     \
+  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+#define CIPHERS_TLS13 "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+#else
 #define CIPHERS_TLS12                                                                              \
   "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                                     \
   "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                                     \
   "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 #define CIPHERS_TLS13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#endif
 #define GROUPS "X25519:P-256:P-384"
 
 /* ---- OpenSSL itself ---- */
@@ -48,6 +54,32 @@ static void init_openssl(void) {
 int valk_tls_init(void) {
   pthread_once(&init_once, init_openssl);
   return init_result;
+}
+
+/* Far above what AWS-LC has of random state for a thread. */
+#define RANDOM_STATE_MAX (64u << 10)
+
+bool valk__tls_begin_thread(void) {
+#if VALK__TLS_AWSLC
+  /* Without memory for a thread's random states AWS-LC ends the process: they are made while there
+   * is plenty, and charged to nobody. */
+  static _Thread_local bool begun;
+  if (!begun) {
+    valk_ledger_t *ledger = valk_ledger_enter(NULL);
+    void *room = OPENSSL_malloc(RANDOM_STATE_MAX);
+    if (room) {
+      uint8_t byte;
+      OPENSSL_free(room);
+      valk_ledger_vital(true);
+      begun = RAND_bytes(&byte, 1) == 1 && RAND_priv_bytes(&byte, 1) == 1;
+      valk_ledger_vital(false);
+    }
+    valk_ledger_enter(ledger);
+  }
+  return begun;
+#else
+  return true;
+#endif
 }
 
 /* ---- failures ---- */
@@ -183,6 +215,17 @@ static int read_chain(const valk_certificate_t *options, X509 **leaf, STACK_OF(X
                     : explain(sentence, "certificate %u of the chain is not valid PEM", count + 1);
 }
 
+static bool use_pair(SSL_CTX *ssl_context, X509 *leaf, EVP_PKEY *key, STACK_OF(X509) * chain) {
+#if VALK__TLS_AWSLC
+  /* 5.1.0's SSL_CTX_use_cert_and_key writes to NULL where it has no memory for the chain. */
+  return SSL_CTX_use_certificate(ssl_context, leaf) == 1 &&
+         SSL_CTX_use_PrivateKey(ssl_context, key) == 1 &&
+         SSL_CTX_set1_chain(ssl_context, chain) == 1;
+#else
+  return SSL_CTX_use_cert_and_key(ssl_context, leaf, key, chain, 1) == 1;
+#endif
+}
+
 static int use_certificate(SSL_CTX *ssl_context, const valk_certificate_t *options,
                            const sentence_t *sentence) {
   EVP_PKEY *key = NULL;
@@ -195,7 +238,14 @@ static int use_certificate(SSL_CTX *ssl_context, const valk_certificate_t *optio
   if (result == 0 && !X509_check_private_key(leaf, key)) {
     result = explain(sentence, "the key does not match the certificate");
   }
-  if (result == 0 && SSL_CTX_use_cert_and_key(ssl_context, leaf, key, chain, 1) != 1) {
+  const char *weakness = result == 0 ? valk__tls_weakness(leaf, true) : NULL;
+  for (size_t i = 0; result == 0 && !weakness && i < (size_t) sk_X509_num(chain); i++) {
+    weakness = valk__tls_weakness(sk_X509_value(chain, (int) i), false);
+  }
+  if (weakness) {
+    result = explain(sentence, "the certificate cannot be used: %s", weakness);
+  }
+  if (result == 0 && !use_pair(ssl_context, leaf, key, chain)) {
     char reason[128];
     snprintf(reason, sizeof reason, "%s", last_reason()); /* "ee key too small", "ca md too weak" */
     result = explain(sentence, "the certificate cannot be used: %s", reason);
@@ -254,10 +304,39 @@ static int find_ticket_key(valk_tls_context_t *context, const uint8_t *name,
   return found;
 }
 
-/* As SSL_CTX_set_tlsext_ticket_key_evp_cb wants it: 1: go on; 2: go on, and renew the ticket; 0: no
- * such key, shake hands in full; -1: failure. */
+/* Has |cipher| and |mac| protect a ticket with |key|. */
+#if VALK__TLS_AWSLC
+typedef HMAC_CTX ticket_mac_t;
+#define set_ticket_callback SSL_CTX_set_tlsext_ticket_key_cb
+
+static bool use_ticket_key(const valk_tls_context_t *context, const valk__tls_ticket_key_t *key,
+                           const uint8_t *iv, EVP_CIPHER_CTX *cipher, ticket_mac_t *mac,
+                           int writing) {
+  return EVP_CipherInit_ex(cipher, context->ticket_cipher, NULL, key->cipher_key, iv, writing) &&
+         HMAC_Init_ex(mac, key->mac_key, sizeof key->mac_key, EVP_sha256(), NULL);
+}
+#else
+typedef EVP_MAC_CTX ticket_mac_t;
+#define set_ticket_callback SSL_CTX_set_tlsext_ticket_key_evp_cb
+
+static bool use_ticket_key(const valk_tls_context_t *context, valk__tls_ticket_key_t *key,
+                           const uint8_t *iv, EVP_CIPHER_CTX *cipher, ticket_mac_t *mac,
+                           int writing) {
+  char digest[] = "SHA256";
+  OSSL_PARAM parameters[] = {
+      OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, key->mac_key, sizeof key->mac_key),
+      OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+      OSSL_PARAM_construct_end(),
+  };
+  return EVP_CipherInit_ex2(cipher, context->ticket_cipher, key->cipher_key, iv, writing, NULL) &&
+         EVP_MAC_CTX_set_params(mac, parameters);
+}
+#endif
+
+/* As set_ticket_callback wants it: 1: go on; 2: go on, and renew the ticket; 0: no such key, shake
+ * hands in full; -1: failure. */
 static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
-                     EVP_MAC_CTX *mac, int writing) {
+                     ticket_mac_t *mac, int writing) {
   valk_tls_context_t *context = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
   valk__tls_ticket_key_t key;
   int place = find_ticket_key(context, writing ? NULL : name, &key);
@@ -268,19 +347,11 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
   int result = !writing && (place > 0 || SSL_version(ssl) == TLS1_3_VERSION) ? 2 : 1;
   if (writing) {
     memcpy(name, key.name, sizeof key.name);
-    if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(context->ticket_cipher)) != 1) {
+    if (RAND_bytes(iv, EVP_CIPHER_iv_length(context->ticket_cipher)) != 1) {
       result = -1;
     }
   }
-  char digest[] = "SHA256";
-  OSSL_PARAM parameters[] = {
-      OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, key.mac_key, sizeof key.mac_key),
-      OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-      OSSL_PARAM_construct_end(),
-  };
-  if (result > 0 &&
-      (!EVP_CipherInit_ex2(cipher, context->ticket_cipher, key.cipher_key, iv, writing, NULL) ||
-       !EVP_MAC_CTX_set_params(mac, parameters))) {
+  if (result > 0 && !use_ticket_key(context, &key, iv, cipher, mac, writing)) {
     result = -1;
   }
   OPENSSL_cleanse(&key, sizeof key);
@@ -305,31 +376,65 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+#if VALK__TLS_AWSLC
+
+/* Narrows the suites of TLS 1.3 for a client that puts ChaCha20 first, or has AES-256 alone. */
+static enum ssl_select_cert_result_t on_client_hello(const SSL_CLIENT_HELLO *hello) {
+  const char *only = NULL;
+  bool first = true;
+  for (size_t i = 0; i + 1 < hello->cipher_suites_len; i += 2) {
+    switch (hello->cipher_suites[i] << 8 | hello->cipher_suites[i + 1]) {
+    case 0x1301:
+      return ssl_select_cert_success;
+    case 0x1302:
+      only = "TLS_AES_256_GCM_SHA384";
+      first = false;
+      break;
+    case 0x1303:
+      if (first) {
+        only = "TLS_CHACHA20_POLY1305_SHA256";
+        i = hello->cipher_suites_len;
+      }
+      break;
+    default:
+      break;
+    }
+  }
+  return only && !SSL_set_ciphersuites(hello->ssl, only) ? ssl_select_cert_error
+                                                         : ssl_select_cert_success;
+}
+
+#endif
+
 /* ---- the context ---- */
 
 static bool configure(SSL_CTX *ssl_context) {
   SSL_CTX_set_options(ssl_context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                       SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
-                                       (VALK__TLS_SEALS ? SSL_OP_ENABLE_KTLS : 0));
+                                       SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   /* Buffers exist while they hold something. The chain is sent as it was given, not looked for in a
    * trust store at each handshake. */
   SSL_CTX_set_mode(ssl_context,
                    SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY | SSL_MODE_NO_AUTO_CHAIN);
+#if !VALK__TLS_AWSLC
   /* Said here because its default depends on who built OpenSSL: RSA of 2048 bits and more, no
-   * SHA-1. */
+   * SHA-1. AWS-LC has no levels: see valk__tls_weakness. */
   SSL_CTX_set_security_level(ssl_context, 2);
+#endif
   SSL_CTX_set_session_cache_mode(ssl_context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_timeout(ssl_context, VALK_TLS_TICKET_LIFETIME_S);
   SSL_CTX_set_alpn_select_cb(ssl_context, on_alpn, NULL);
   SSL_CTX_set_tlsext_servername_callback(ssl_context, valk__tls_on_servername);
   SSL_CTX_set_info_callback(ssl_context, valk__tls_on_info);
+#if VALK__TLS_AWSLC
+  SSL_CTX_set_select_certificate_cb(ssl_context, on_client_hello);
+#endif
+  valk__tls_hand_over_watch(ssl_context);
   return SSL_CTX_set_min_proto_version(ssl_context, TLS1_2_VERSION) &&
          SSL_CTX_set_cipher_list(ssl_context, CIPHERS_TLS12) &&
          SSL_CTX_set_ciphersuites(ssl_context, CIPHERS_TLS13) &&
          SSL_CTX_set1_groups_list(ssl_context, GROUPS) &&
          /* An HTTP/2 client comes back on one connection: a second ticket would go unused. */
-         SSL_CTX_set_num_tickets(ssl_context, 1) &&
-         SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl_context, on_ticket);
+         SSL_CTX_set_num_tickets(ssl_context, 1) && set_ticket_callback(ssl_context, on_ticket);
 }
 
 /* An SSL_CTX with all that |options| say, and |certificate|. */
@@ -390,8 +495,10 @@ static void free_context(valk_tls_context_t *context) {
   valk__tls_names_free(context);
   valk__tls_trust_free(context);
   SSL_CTX_free(context->ssl_context);
+#if !VALK__TLS_AWSLC
   EVP_CIPHER_free(context->ticket_cipher);
-  valk__tls_ciphers_free(&context->ciphers);
+#endif
+  valk__tls_suites_free(&context->suites);
   BIO_meth_free(context->bio_method);
   pthread_mutex_destroy(&context->ticket_lock);
   OPENSSL_clear_free(context, sizeof *context);
@@ -406,7 +513,7 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
   }
   ERR_clear_error();
   uint32_t failures = valk_ledger_openssl_failures();
-  valk_tls_context_t *context = OPENSSL_zalloc(sizeof *context);
+  valk_tls_context_t *context = valk__tls_begin_thread() ? OPENSSL_zalloc(sizeof *context) : NULL;
   if (!context) {
     ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
     return explain(&sentence, "no memory for the TLS context");
@@ -420,10 +527,14 @@ int valk_tls_context_new(const valk_tls_options_t *options, valk_tls_context_t *
   context->now_s = monotonic_s;
   context->key_records = VALK__TLS_KEY_RECORDS;
   context->bio_method = valk__tls_bio_method_new();
+#if VALK__TLS_AWSLC
+  context->ticket_cipher = EVP_aes_256_cbc();
+#else
   context->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+#endif
   int status = 0;
-  if (!context->bio_method || !context->ticket_cipher ||
-      !valk__tls_ciphers_init(&context->ciphers) || !begin_tickets(context, options->previous)) {
+  if (!context->bio_method || !context->ticket_cipher || !valk__tls_suites_init(&context->suites) ||
+      !begin_tickets(context, options->previous)) {
     char reason[128];
     snprintf(reason, sizeof reason, "%s", last_reason());
     status = explain(&sentence, "the TLS context cannot be made: %s", reason);

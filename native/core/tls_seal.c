@@ -2,88 +2,121 @@
 
 #include <string.h>
 
-#include <linux/tls.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
+/* ---- suites ---- */
 
-static const char *const names[VALK__TLS_SEAL_CIPHERS] = {"AES-128-GCM", "AES-256-GCM",
-                                                          "ChaCha20-Poly1305"};
+static const struct {
+  uint16_t id;
+  uint8_t key_length;
+  const char *name;
+} suites_of_13[VALK__TLS_SUITES] = {
+    {0x1301, 16, "AES-128-GCM"}, {0x1302, 32, "AES-256-GCM"}, {0x1303, 32, "ChaCha20-Poly1305"}};
 
-bool valk__tls_ciphers_init(valk__tls_ciphers_t *ciphers) {
-  for (unsigned i = 0; i < VALK__TLS_SEAL_CIPHERS; i++) {
-    ciphers->cipher[i] = EVP_CIPHER_fetch(NULL, names[i], NULL);
-    if (!ciphers->cipher[i]) {
+bool valk__tls_suites_init(valk__tls_suites_t *suites) {
+#if VALK__TLS_AWSLC
+  const EVP_AEAD *const ciphers[] = {EVP_aead_aes_128_gcm(), EVP_aead_aes_256_gcm(),
+                                     EVP_aead_chacha20_poly1305()};
+#endif
+  for (unsigned i = 0; i < VALK__TLS_SUITES; i++) {
+    valk__tls_suite_t *suite = &suites->suite[i];
+    suite->id = suites_of_13[i].id;
+    suite->key_length = suites_of_13[i].key_length;
+    suite->digest = suite->id == 0x1302 ? EVP_sha384() : EVP_sha256();
+#if VALK__TLS_AWSLC
+    suite->cipher = ciphers[i];
+#else
+    suite->cipher = EVP_CIPHER_fetch(NULL, suites_of_13[i].name, NULL);
+#endif
+    if (!suite->cipher) {
       return false;
     }
   }
   return true;
 }
 
-void valk__tls_ciphers_free(valk__tls_ciphers_t *ciphers) {
-  for (unsigned i = 0; i < VALK__TLS_SEAL_CIPHERS; i++) {
-    EVP_CIPHER_free(ciphers->cipher[i]);
+void valk__tls_suites_free(valk__tls_suites_t *suites) {
+#if VALK__TLS_AWSLC
+  (void) suites;
+#else
+  for (unsigned i = 0; i < VALK__TLS_SUITES; i++) {
+    EVP_CIPHER_free(suites->suite[i].cipher);
   }
+#endif
 }
 
-/* What the kernel's structs say, whose layouts differ by cipher. */
-typedef struct {
-  unsigned cipher; /* of |names| */
-  const uint8_t *key, *sequence;
-  uint8_t iv[12];
-} material_t;
-
-static bool read_info(const struct tls_crypto_info *info, material_t *key) {
-  if (info->version != TLS_1_3_VERSION) {
-    return false;
+const valk__tls_suite_t *valk__tls_suite(const valk__tls_suites_t *suites, uint16_t id) {
+  for (unsigned i = 0; i < VALK__TLS_SUITES; i++) {
+    if (suites->suite[i].id == id) {
+      return &suites->suite[i];
+    }
   }
-  switch (info->cipher_type) {
-  case TLS_CIPHER_AES_GCM_128: {
-    const struct tls12_crypto_info_aes_gcm_128 *gcm = (const void *) info;
-    *key = (material_t){.cipher = 0, .key = gcm->key, .sequence = gcm->rec_seq};
-    memcpy(key->iv, gcm->salt, sizeof gcm->salt);
-    memcpy(key->iv + sizeof gcm->salt, gcm->iv, sizeof gcm->iv);
-    return true;
-  }
-  case TLS_CIPHER_AES_GCM_256: {
-    const struct tls12_crypto_info_aes_gcm_256 *gcm = (const void *) info;
-    *key = (material_t){.cipher = 1, .key = gcm->key, .sequence = gcm->rec_seq};
-    memcpy(key->iv, gcm->salt, sizeof gcm->salt);
-    memcpy(key->iv + sizeof gcm->salt, gcm->iv, sizeof gcm->iv);
-    return true;
-  }
-  case TLS_CIPHER_CHACHA20_POLY1305: {
-    const struct tls12_crypto_info_chacha20_poly1305 *chacha = (const void *) info;
-    *key = (material_t){.cipher = 2, .key = chacha->key, .sequence = chacha->rec_seq};
-    memcpy(key->iv, chacha->iv, sizeof chacha->iv);
-    return true;
-  }
-  default:
-    return false;
-  }
+  return NULL;
 }
 
-bool valk__tls_key_set(valk__tls_key_t *key, const valk__tls_ciphers_t *ciphers, const void *info,
-                       bool writing) {
-  material_t given;
-  if (!read_info(info, &given)) {
-    valk__tls_key_end(key);
-    return false;
+/* ---- secrets and keys ---- */
+
+/* HKDF-Expand-Label with an empty context (RFC 8446, section 7.1), of one digest at most: that is
+ * one HMAC (RFC 5869, section 2.3). */
+static bool expand(const valk__tls_suite_t *suite, const uint8_t *secret, const char *label,
+                   uint8_t *out, size_t length) {
+  uint8_t info[32] = {0,  (uint8_t) length, (uint8_t) (6 + strlen(label)), 't', 'l', 's', '1', '3',
+                      ' '};
+  size_t size = 9;
+  memcpy(info + size, label, strlen(label));
+  size += strlen(label);
+  info[size++] = 0; /* the context's length */
+  info[size++] = 1; /* the first block */
+  uint8_t block[EVP_MAX_MD_SIZE];
+  bool done = HMAC(suite->digest, secret, (int) EVP_MD_size(suite->digest), info, size, block,
+                   NULL) != NULL;
+  if (done) {
+    memcpy(out, block, length);
   }
+  OPENSSL_cleanse(block, sizeof block);
+  return done;
+}
+
+bool valk__tls_secret_next(const valk__tls_suite_t *suite, uint8_t *secret) {
+  return expand(suite, secret, "traffic upd", secret, (size_t) EVP_MD_size(suite->digest));
+}
+
+#if VALK__TLS_AWSLC
+
+static bool load(valk__tls_key_t *key, const valk__tls_suite_t *suite, const uint8_t *bytes,
+                 bool writing) {
+  (void) writing;
+  EVP_AEAD_CTX_free(key->context);
+  key->context = EVP_AEAD_CTX_new(suite->cipher, bytes, suite->key_length, VALK__TLS_TAG);
+  return key->context != NULL;
+}
+
+void valk__tls_key_end(valk__tls_key_t *key) {
+  EVP_AEAD_CTX_free(key->context);
+  OPENSSL_cleanse(key, sizeof *key);
+}
+
+static bool encrypt(valk__tls_key_t *key, const uint8_t *nonce, const uint8_t *header,
+                    const uint8_t *plain, size_t length, uint8_t type, uint8_t *out) {
+  size_t count = 0; /* the type is encrypted in front of the tag */
+  return EVP_AEAD_CTX_seal_scatter(key->context, out, out + length, &count, 1 + VALK__TLS_TAG,
+                                   nonce, sizeof key->iv, plain, length, &type, 1, header,
+                                   VALK__TLS_HEADER) == 1;
+}
+
+static bool decrypt(valk__tls_key_t *key, const uint8_t *nonce, const uint8_t *header,
+                    const uint8_t *sealed, size_t length, uint8_t *out) {
+  return EVP_AEAD_CTX_open_gather(key->context, out, nonce, sizeof key->iv, sealed, length,
+                                  sealed + length, VALK__TLS_TAG, header, VALK__TLS_HEADER) == 1;
+}
+
+#else
+
+static bool load(valk__tls_key_t *key, const valk__tls_suite_t *suite, const uint8_t *bytes,
+                 bool writing) {
   if (!key->context) {
     key->context = EVP_CIPHER_CTX_new();
   }
-  if (!key->context || !EVP_CipherInit_ex2(key->context, ciphers->cipher[given.cipher], given.key,
-                                           given.iv, writing, NULL)) {
-    valk__tls_key_end(key);
-    return false;
-  }
-  memcpy(key->iv, given.iv, sizeof key->iv);
-  key->sequence = 0;
-  for (unsigned i = 0; i < 8; i++) {
-    key->sequence = key->sequence << 8 | given.sequence[i];
-  }
-  OPENSSL_cleanse(&given, sizeof given);
-  return true;
+  return key->context &&
+         EVP_CipherInit_ex2(key->context, suite->cipher, bytes, key->iv, writing, NULL);
 }
 
 void valk__tls_key_end(valk__tls_key_t *key) {
@@ -91,17 +124,9 @@ void valk__tls_key_end(valk__tls_key_t *key) {
   OPENSSL_cleanse(key, sizeof *key);
 }
 
-/* Begins the next record: its number makes its nonce (RFC 8446, section 5.3), its header is
- * authenticated with it. */
-static bool begin(valk__tls_key_t *key, const uint8_t *header) {
-  uint8_t nonce[sizeof key->iv];
-  memcpy(nonce, key->iv, sizeof nonce);
-  for (unsigned i = 0; i < 8; i++) {
-    nonce[11 - i] ^= (uint8_t) (key->sequence >> 8 * i);
-  }
+static bool begin(valk__tls_key_t *key, const uint8_t *nonce, const uint8_t *header) {
   int count = 0;
-  return key->sequence != UINT64_MAX &&
-         EVP_CipherInit_ex2(key->context, NULL, NULL, nonce, -1, NULL) &&
+  return EVP_CipherInit_ex2(key->context, NULL, NULL, nonce, -1, NULL) &&
          EVP_CipherUpdate(key->context, NULL, &count, header, VALK__TLS_HEADER);
 }
 
@@ -109,6 +134,46 @@ static bool update(valk__tls_key_t *key, uint8_t *out, const uint8_t *in, size_t
   int count = 0;
   return length == 0 || (EVP_CipherUpdate(key->context, out, &count, in, (int) length) &&
                          (size_t) count == length);
+}
+
+static bool encrypt(valk__tls_key_t *key, const uint8_t *nonce, const uint8_t *header,
+                    const uint8_t *plain, size_t length, uint8_t type, uint8_t *out) {
+  uint8_t *tag = out + length + 1;
+  int count = 0;
+  return begin(key, nonce, header) && update(key, out, plain, length) &&
+         update(key, out + length, &type, 1) && EVP_CipherFinal_ex(key->context, tag, &count) &&
+         EVP_CIPHER_CTX_ctrl(key->context, EVP_CTRL_AEAD_GET_TAG, VALK__TLS_TAG, tag);
+}
+
+static bool decrypt(valk__tls_key_t *key, const uint8_t *nonce, const uint8_t *header,
+                    const uint8_t *sealed, size_t length, uint8_t *out) {
+  uint8_t tag[VALK__TLS_TAG], none[VALK__TLS_TAG];
+  memcpy(tag, sealed + length, sizeof tag);
+  int count = 0;
+  return begin(key, nonce, header) && update(key, out, sealed, length) &&
+         EVP_CIPHER_CTX_ctrl(key->context, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) &&
+         EVP_CipherFinal_ex(key->context, none, &count);
+}
+
+#endif
+
+bool valk__tls_key_set(valk__tls_key_t *key, const valk__tls_suite_t *suite, const uint8_t *secret,
+                       bool writing) {
+  uint8_t bytes[32];
+  bool done = expand(suite, secret, "iv", key->iv, sizeof key->iv) &&
+              expand(suite, secret, "key", bytes, suite->key_length) &&
+              load(key, suite, bytes, writing);
+  key->sequence = 0;
+  OPENSSL_cleanse(bytes, sizeof bytes);
+  return done;
+}
+
+/* Of the next record (RFC 8446, section 5.3). */
+static void make_nonce(const valk__tls_key_t *key, uint8_t *nonce) {
+  memcpy(nonce, key->iv, sizeof key->iv);
+  for (unsigned i = 0; i < 8; i++) {
+    nonce[11 - i] ^= (uint8_t) (key->sequence >> 8 * i);
+  }
 }
 
 bool valk__tls_seal(valk__tls_key_t *key, uint8_t type, const uint8_t *plain, size_t length,
@@ -119,12 +184,10 @@ bool valk__tls_seal(valk__tls_key_t *key, uint8_t type, const uint8_t *plain, si
   out[2] = 3;
   out[3] = (uint8_t) (sealed >> 8);
   out[4] = (uint8_t) sealed;
-  uint8_t *at = out + VALK__TLS_HEADER;
-  uint8_t *tag = at + length + 1;
-  int count = 0;
-  if (!begin(key, out) || !update(key, at, plain, length) || !update(key, at + length, &type, 1) ||
-      !EVP_CipherFinal_ex(key->context, tag, &count) ||
-      !EVP_CIPHER_CTX_ctrl(key->context, EVP_CTRL_AEAD_GET_TAG, VALK__TLS_TAG, tag)) {
+  uint8_t nonce[sizeof key->iv];
+  make_nonce(key, nonce);
+  if (key->sequence == UINT64_MAX ||
+      !encrypt(key, nonce, out, plain, length, type, out + VALK__TLS_HEADER)) {
     return false;
   }
   key->sequence++;
@@ -161,35 +224,32 @@ static valk__tls_open_result_t bad(valk__tls_opened_t *opened, uint8_t alert) {
 }
 
 /* The type is the last byte that is not 0 (RFC 8446, section 5.4). */
-static valk__tls_open_result_t unpad(const uint8_t *plain, size_t length, uint8_t last,
+static valk__tls_open_result_t unpad(const uint8_t *plain, size_t length,
                                      valk__tls_opened_t *opened) {
-  while (last == 0 && length > 0) {
-    last = plain[--length];
+  opened->type = 0;
+  while (opened->type == 0 && length > 0) {
+    opened->type = plain[--length];
   }
-  if (last == 0) {
+  if (opened->type == 0) {
     return bad(opened, SSL_AD_UNEXPECTED_MESSAGE);
   }
-  opened->type = last;
   opened->data = plain;
   opened->length = length;
   return VALK__TLS_OPEN_RECORD;
 }
 
-static valk__tls_open_result_t decrypt(valk__tls_open_t *open, const uint8_t *sealed, uint8_t *out,
-                                       valk__tls_opened_t *opened) {
-  size_t length = open->length - SEALED_MIN;
-  uint8_t last = 0, tag[VALK__TLS_TAG], none[VALK__TLS_TAG];
-  memcpy(tag, sealed + length + 1, sizeof tag);
-  int count = 0;
-  if (!begin(&open->key, open->header) || !update(&open->key, out, sealed, length) ||
-      !update(&open->key, &last, sealed + length, 1) ||
-      !EVP_CIPHER_CTX_ctrl(open->key.context, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) ||
-      !EVP_CipherFinal_ex(open->key.context, none, &count)) {
+static valk__tls_open_result_t finish(valk__tls_open_t *open, const uint8_t *sealed, uint8_t *out,
+                                      valk__tls_opened_t *opened) {
+  uint8_t nonce[sizeof open->key.iv];
+  make_nonce(&open->key, nonce);
+  size_t length = open->length - VALK__TLS_TAG;
+  if (open->key.sequence == UINT64_MAX ||
+      !decrypt(&open->key, nonce, open->header, sealed, length, out)) {
     return bad(opened, SSL_AD_BAD_RECORD_MAC);
   }
   open->key.sequence++;
   open->header_length = 0;
-  return unpad(out, length, last, opened);
+  return unpad(out, length, opened);
 }
 
 valk__tls_open_result_t valk__tls_open(valk__tls_open_t *open, valk_tls_input_t *input,
@@ -215,11 +275,11 @@ valk__tls_open_result_t valk__tls_open(valk__tls_open_t *open, valk_tls_input_t 
     return bad(opened, SSL_AD_BAD_RECORD_MAC);
   }
   size_t left = input->length - input->used;
-  bool fits = open->length - SEALED_MIN <= plain_size;
+  bool fits = open->length - VALK__TLS_TAG <= plain_size;
   if (!open->record && fits && open->length <= left) {
     const uint8_t *sealed = input->data + input->used;
     input->used += open->length;
-    return decrypt(open, sealed, plain, opened);
+    return finish(open, sealed, plain, opened);
   }
   if (!open->record) {
     open->have = 0;
@@ -234,7 +294,7 @@ valk__tls_open_result_t valk__tls_open(valk__tls_open_t *open, valk_tls_input_t 
   if (open->have < open->length) {
     return VALK__TLS_OPEN_MORE;
   }
-  valk__tls_open_result_t result = decrypt(open, open->record, fits ? plain : open->record, opened);
+  valk__tls_open_result_t result = finish(open, open->record, fits ? plain : open->record, opened);
   if (fits) {
     drop_record(open);
   }

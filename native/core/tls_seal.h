@@ -1,15 +1,9 @@
 /* Records of TLS 1.3 that are encrypted straight into a TCP buffer, and decrypted straight out of
  * one (RFC 8446, section 5.2).
  *
- * OpenSSL builds a record in a buffer of its own, encrypts it there and gives it to the BIO: two
- * copies of every byte, and two for one that comes in. It can also leave the protection of records
- * to whoever is behind the BIO, the kernel as a rule (SSL_OP_ENABLE_KTLS): it then hands over key,
- * IV and sequence number, and writes and reads plaintext. Here our BIO takes that place. OpenSSL
- * keeps the handshake, alerts and key updates and says with each key change what holds from then
- * on.
- *
- * With OpenSSL 3.2 and newer, and built with enable-ktls; others, TLS 1.2 and clients that asked
- * for smaller fragments go through OpenSSL's own records. Belongs to one connection and its thread.
+ * A TLS library builds a record in a buffer of its own, encrypts it there and gives it to the BIO:
+ * two copies of every byte, and two for one that comes in. Here there are none. Belongs to one
+ * connection and its thread.
  */
 #ifndef VALK_CORE_TLS_SEAL_H
 #define VALK_CORE_TLS_SEAL_H
@@ -18,29 +12,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <openssl/evp.h>
-#include <openssl/opensslv.h>
-#include <openssl/ssl.h>
-
 #include "tls.h"
-
-/* Whether OpenSSL is asked to. 3.0 and 3.1 do not tell of a key update (tls13_update_key). */
-#if OPENSSL_VERSION_NUMBER >= 0x30200000L && !defined(OPENSSL_NO_KTLS)
-#define VALK__TLS_SEALS 1
-#else
-#define VALK__TLS_SEALS 0
-#endif
+#include "tls_library.h"
 
 #define VALK__TLS_HEADER 5u
 #define VALK__TLS_TAG 16u
 /* What a record is longer than its plaintext: header, inner type, tag. */
 #define VALK__TLS_SEAL_OVERHEAD (VALK__TLS_HEADER + 1u + VALK__TLS_TAG)
-#define VALK__TLS_SEAL_CIPHERS 3u
 
-/* The ciphers of the suites that are offered, looked up once a context. */
+/* A cipher suite (RFC 8446, appendix B.4). */
 typedef struct {
-  EVP_CIPHER *cipher[VALK__TLS_SEAL_CIPHERS];
-} valk__tls_ciphers_t;
+  uint16_t id;
+  uint8_t key_length;
+  const EVP_MD *digest; /* its length is a secret's */
+#if VALK__TLS_AWSLC
+  const EVP_AEAD *cipher;
+#else
+  EVP_CIPHER *cipher;
+#endif
+} valk__tls_suite_t;
+
+#define VALK__TLS_SUITES 3u
+#define VALK__TLS_SECRET_MAX 48u
+
+/* Those that are offered, looked up once a context. */
+typedef struct {
+  valk__tls_suite_t suite[VALK__TLS_SUITES];
+} valk__tls_suites_t;
+
+/* False when out of memory; what was looked up is to be freed all the same. */
+bool valk__tls_suites_init(valk__tls_suites_t *suites);
+void valk__tls_suites_free(valk__tls_suites_t *suites);
+/* NULL: none of them. */
+const valk__tls_suite_t *valk__tls_suite(const valk__tls_suites_t *suites, uint16_t id);
 
 /* So many records are written under a key before it is changed (RFC 8446, section 5.5: 2^24.5 full
  * ones under AES-GCM). */
@@ -48,8 +52,12 @@ typedef struct {
 
 /* The key of one direction. */
 typedef struct {
-  EVP_CIPHER_CTX *context; /* NULL: records are OpenSSL's */
-  uint64_t sequence;       /* of the next record */
+#if VALK__TLS_AWSLC
+  EVP_AEAD_CTX *context; /* NULL: none yet */
+#else
+  EVP_CIPHER_CTX *context;
+#endif
+  uint64_t sequence; /* of the next record */
   uint8_t iv[12];
 } valk__tls_key_t;
 
@@ -62,25 +70,16 @@ typedef struct {
   uint32_t have;
 } valk__tls_open_t;
 
-/* False when out of memory; what was looked up is to be freed all the same. */
-bool valk__tls_ciphers_init(valk__tls_ciphers_t *ciphers);
-void valk__tls_ciphers_free(valk__tls_ciphers_t *ciphers);
-
-/* Commands of a BIO that takes the protection over: OpenSSL's numbers, which bio.h reserves. */
-enum {
-  VALK__BIO_SET_KTLS = 72,      /* number: 1 for writing; pointer: the kernel's struct */
-  VALK__BIO_GET_KTLS_SEND = 73, /* whether it does */
-  VALK__BIO_SET_KTLS_TYPE = 74  /* number: the type of what is written next */
-};
-
-/* Takes a key over, for writing or for reading, as the kernel's struct says. False: not one of
- * ours, or no memory; records are OpenSSL's from now on. */
-bool valk__tls_key_set(valk__tls_key_t *key, const valk__tls_ciphers_t *ciphers, const void *info,
+/* Begins with the key that follows from |secret| (RFC 8446, section 7.3), and with record 0. False:
+ * no memory; |key| is then not to be used any more, but ended. */
+bool valk__tls_key_set(valk__tls_key_t *key, const valk__tls_suite_t *suite, const uint8_t *secret,
                        bool writing);
 void valk__tls_key_end(valk__tls_key_t *key);
+/* Puts the next secret in the place of |secret| (RFC 8446, section 7.2). False: no memory. */
+bool valk__tls_secret_next(const valk__tls_suite_t *suite, uint8_t *secret);
 
 /* Writes one record of |type| to |out|, which has room for |length| (at most 16,384) and the
- * overhead. False: OpenSSL failed, or the key's last record has been written. */
+ * overhead. False: the library failed, or the key's last record has been written. */
 bool valk__tls_seal(valk__tls_key_t *key, uint8_t type, const uint8_t *plain, size_t length,
                     uint8_t *out);
 
@@ -99,7 +98,8 @@ typedef struct {
   size_t length;
 } valk__tls_opened_t;
 
-/* Takes the next record of |input| and decrypts it, into |plain| where that has room. */
+/* Takes the next record of |input| and decrypts it, into |plain| where that has room for it and one
+ * byte. */
 valk__tls_open_result_t valk__tls_open(valk__tls_open_t *open, valk_tls_input_t *input,
                                        uint8_t *plain, size_t plain_size,
                                        valk__tls_opened_t *opened);

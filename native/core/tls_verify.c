@@ -3,9 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
@@ -14,10 +12,53 @@
 
 #define CA_LENGTH_MAX (4u << 20)
 
+#if VALK__TLS_AWSLC
+
+#define RSA_BITS_MIN 2048
+#define CURVE_BITS_MIN 224
+
+const char *valk__tls_weakness(X509 *certificate, bool leaf) {
+  const EVP_PKEY *key = X509_get0_pubkey(certificate);
+  int least = key && EVP_PKEY_id(key) == EVP_PKEY_RSA ? RSA_BITS_MIN : CURVE_BITS_MIN;
+  if (!key || EVP_PKEY_bits(key) < least) {
+    return leaf ? "ee key too small" : "ca key too small";
+  }
+  int digest = NID_undef;
+  bool self_signed =
+      X509_NAME_cmp(X509_get_subject_name(certificate), X509_get_issuer_name(certificate)) == 0;
+  bool known = OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest, NULL) == 1;
+  return known && !self_signed && (digest == NID_md5 || digest == NID_sha1) ? "ca md too weak"
+                                                                            : NULL;
+}
+
+/* Of each certificate of a client's chain that is good otherwise. */
+static int verify_strength(int verified, X509_STORE_CTX *store) {
+  if (verified && valk__tls_weakness(X509_STORE_CTX_get_current_cert(store),
+                                     X509_STORE_CTX_get_error_depth(store) == 0)) {
+    X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
+    return 0;
+  }
+  return verified;
+}
+
+#else
+
+const char *valk__tls_weakness(X509 *certificate, bool leaf) {
+  (void) certificate, (void) leaf;
+  return NULL;
+}
+
+#define verify_strength NULL
+
+#endif
+
 /* With rejectUnauthorized off: the handshake goes on, and the result is kept for who asks. */
 static int accept_any(int verified, X509_STORE_CTX *store) {
-  (void) verified;
-  (void) store;
+#if VALK__TLS_AWSLC
+  (void) verify_strength(verified, store);
+#else
+  (void) verified, (void) store;
+#endif
   return 1;
 }
 
@@ -27,7 +68,57 @@ static int no_memory(char *error, size_t error_size) {
   return VALK_ENOMEM;
 }
 
-static bool add_name(STACK_OF(X509_NAME) * names, const X509 *certificate) {
+/* ---- names of authorities: one stack of them, which each SSL_CTX has a copy of ---- */
+
+#if VALK__TLS_AWSLC
+
+static valk__tls_names_t *names_new(void) {
+  return sk_CRYPTO_BUFFER_new_null();
+}
+
+static void names_free(valk__tls_names_t *names) {
+  sk_CRYPTO_BUFFER_pop_free(names, CRYPTO_BUFFER_free);
+}
+
+static bool add_name(valk__tls_names_t *names, X509 *certificate) {
+  uint8_t *der = NULL;
+  int length = i2d_X509_NAME(X509_get_subject_name(certificate), &der);
+  CRYPTO_BUFFER *name = length > 0 ? CRYPTO_BUFFER_new(der, (size_t) length, NULL) : NULL;
+  OPENSSL_free(der);
+  if (name && sk_CRYPTO_BUFFER_push(names, name) > 0) {
+    return true;
+  }
+  CRYPTO_BUFFER_free(name);
+  return false;
+}
+
+static bool tell_names(SSL_CTX *ssl_context, valk__tls_names_t *names) {
+  valk__tls_names_t *copy = sk_CRYPTO_BUFFER_dup(names);
+  if (!copy) {
+    return false;
+  }
+  for (size_t i = 0; i < sk_CRYPTO_BUFFER_num(copy); i++) {
+    CRYPTO_BUFFER_up_ref(sk_CRYPTO_BUFFER_value(copy, i));
+  }
+  SSL_CTX_set0_client_CAs(ssl_context, copy);
+  return true;
+}
+
+void valk__tls_verify_clients_end(SSL_CTX *ssl_context) {
+  (void) ssl_context; /* the names are counted */
+}
+
+#else
+
+static valk__tls_names_t *names_new(void) {
+  return sk_X509_NAME_new_null();
+}
+
+static void names_free(valk__tls_names_t *names) {
+  sk_X509_NAME_pop_free(names, X509_NAME_free);
+}
+
+static bool add_name(valk__tls_names_t *names, const X509 *certificate) {
   X509_NAME *name = X509_NAME_dup(X509_get_subject_name(certificate));
   if (name && sk_X509_NAME_push(names, name) > 0) {
     return true;
@@ -35,6 +126,26 @@ static bool add_name(STACK_OF(X509_NAME) * names, const X509 *certificate) {
   X509_NAME_free(name);
   return false;
 }
+
+/* Over names that are shared: valk__tls_verify_clients_end takes them out again, since OpenSSL
+ * would free them with the stack. */
+static bool tell_names(SSL_CTX *ssl_context, const valk__tls_names_t *names) {
+  valk__tls_names_t *copy = sk_X509_NAME_dup(names);
+  if (!copy) {
+    return false;
+  }
+  SSL_CTX_set_client_CA_list(ssl_context, copy);
+  return true;
+}
+
+void valk__tls_verify_clients_end(SSL_CTX *ssl_context) {
+  valk__tls_names_t *names = ssl_context ? SSL_CTX_get_client_CA_list(ssl_context) : NULL;
+  if (names) {
+    sk_X509_NAME_zero(names);
+  }
+}
+
+#endif
 
 int valk__tls_trust_new(valk_tls_context_t *context, const valk_tls_options_t *options, char *error,
                         size_t error_size) {
@@ -46,7 +157,7 @@ int valk__tls_trust_new(valk_tls_context_t *context, const valk_tls_options_t *o
     return VALK_ETLS;
   }
   context->trust = X509_STORE_new();
-  context->trust_names = sk_X509_NAME_new_null();
+  context->trust_names = names_new();
   BIO *bio = BIO_new_mem_buf(options->ca, (int) options->ca_length);
   if (!context->trust || !context->trust_names || !bio) {
     BIO_free(bio);
@@ -85,7 +196,7 @@ int valk__tls_trust_new(valk_tls_context_t *context, const valk_tls_options_t *o
 
 void valk__tls_trust_free(valk_tls_context_t *context) {
   X509_STORE_free(context->trust);
-  sk_X509_NAME_pop_free(context->trust_names, X509_NAME_free);
+  names_free(context->trust_names);
 }
 
 int valk__tls_verify_clients(const valk_tls_context_t *context, SSL_CTX *ssl_context,
@@ -103,30 +214,19 @@ int valk__tls_verify_clients(const valk_tls_context_t *context, SSL_CTX *ssl_con
                        options->reject_unauthorized
                            ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
                            : SSL_VERIFY_PEER,
-                       options->reject_unauthorized ? NULL : accept_any);
+                       options->reject_unauthorized ? verify_strength : accept_any);
     SSL_CTX_set_max_cert_list(ssl_context, VALK_TLS_PEER_CHAIN_MAX);
   }
   if (!SSL_CTX_set_session_id_context(ssl_context, session_context, length)) {
     return no_memory(error, error_size);
   }
   if (context->trust) {
-    /* A stack of its own over names that are shared: valk__tls_verify_clients_end takes them out
-     * again, since OpenSSL would free them with it. */
-    STACK_OF(X509_NAME) *names = sk_X509_NAME_dup(context->trust_names);
-    if (!names) {
+    if (!tell_names(ssl_context, context->trust_names)) {
       return no_memory(error, error_size);
     }
-    SSL_CTX_set_client_CA_list(ssl_context, names);
     SSL_CTX_set1_cert_store(ssl_context, context->trust);
   }
   return 0;
-}
-
-void valk__tls_verify_clients_end(SSL_CTX *ssl_context) {
-  STACK_OF(X509_NAME) *names = ssl_context ? SSL_CTX_get_client_CA_list(ssl_context) : NULL;
-  if (names) {
-    sk_X509_NAME_zero(names);
-  }
 }
 
 int valk__tls_waive(SSL *ssl) {
@@ -135,24 +235,12 @@ int valk__tls_waive(SSL *ssl) {
   return SSL_set_session_id_context(ssl, session_context, sizeof session_context) ? 0 : VALK_ENOMEM;
 }
 
-size_t valk__tls_certificate_of(const SSL *ssl, uint8_t *der, size_t size) {
-  X509 *certificate = SSL_get0_peer_certificate(ssl);
-  int length = certificate ? i2d_X509(certificate, NULL) : 0;
-  if (length <= 0) {
-    return 0;
-  }
-  if (der && size >= (size_t) length) {
-    i2d_X509(certificate, &der);
-  }
-  return (size_t) length;
-}
-
 /* node:tls's names, which are OpenSSL's without X509_V_ERR_. */
-const char *valk__tls_verify_error(const SSL *ssl) {
+static const char *verify_error(const SSL *ssl, bool shown) {
   if (SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE) {
     return NULL;
   }
-  if (!SSL_get0_peer_certificate(ssl)) {
+  if (!shown) {
     return "UNABLE_TO_GET_ISSUER_CERT";
   }
 #define CASE(name)                                                                                 \
@@ -186,4 +274,16 @@ const char *valk__tls_verify_error(const SSL *ssl) {
     return "UNSPECIFIED";
   }
 #undef CASE
+}
+
+bool valk__tls_keep_certificate(valk_tls_t *tls) {
+  X509 *certificate = SSL_get1_peer_certificate(tls->ssl);
+  tls->authorization_error = verify_error(tls->ssl, certificate != NULL);
+  if (!certificate) {
+    return true;
+  }
+  int length = i2d_X509(certificate, &tls->certificate);
+  X509_free(certificate);
+  tls->certificate_length = length > 0 ? (size_t) length : 0;
+  return length > 0;
 }

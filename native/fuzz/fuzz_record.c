@@ -4,8 +4,6 @@
  * none. */
 #include <string.h>
 
-#include <linux/tls.h>
-
 #include "core/tls_seal.h"
 #include "fuzz.h"
 #include "test/tls_peer.h"
@@ -63,21 +61,20 @@ static size_t write_stream(valk__tls_key_t *key, const uint8_t *bytes, size_t le
   return end;
 }
 
-static valk__tls_ciphers_t ciphers;
+static valk__tls_suites_t suites;
 
 static valk__tls_key_t make_key(bool writing) {
-  struct tls12_crypto_info_aes_gcm_128 info = {
-      .info = {.version = TLS_1_3_VERSION, .cipher_type = TLS_CIPHER_AES_GCM_128}};
+  static const uint8_t secret[VALK__TLS_SECRET_MAX];
   valk__tls_key_t key = {.context = NULL};
-  FUZZ_ASSERT(valk__tls_key_set(&key, &ciphers, &info, writing));
+  FUZZ_ASSERT(valk__tls_key_set(&key, &suites.suite[0], secret, writing));
   return key;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
   if (length < 2)
     return 0;
-  if (ciphers.cipher[0] == NULL)
-    FUZZ_ASSERT(valk_tls_init() == 0 && valk__tls_ciphers_init(&ciphers));
+  if (suites.suite[0].cipher == NULL)
+    FUZZ_ASSERT(valk_tls_init() == 0 && valk__tls_suites_init(&suites));
   size_t whole = 0;
   valk__tls_key_t key = make_key(true);
   size_t end = write_stream(&key, bytes + 2, length - 2, &whole);

@@ -2,12 +2,14 @@
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <uv.h>
 
 #include "../core/fault.h"
 #include "../core/ledger.h"
 #include "../include/valk.h"
+#include "library.h"
 
 enum { HEADER = 16 };
 
@@ -269,6 +271,8 @@ TEST(ledger_charges_openssl_to_the_thread_s_current_ledger) {
 
 TEST(ledger_limit_makes_openssl_fail_and_not_crash) {
   ASSERT_OK(valk_ledger_install());
+  uint8_t byte;
+  ASSERT_EQ(RAND_bytes(&byte, 1), 1); /* AWS-LC has no way on without its state */
   SSL_CTX *context = SSL_CTX_new(TLS_method());
   ASSERT_NOT_NULL(context);
   bool succeeded = false;
@@ -292,6 +296,7 @@ TEST(ledger_limit_makes_openssl_fail_and_not_crash) {
   OPENSSL_cleanup();
 }
 
+#if !VALK__TLS_AWSLC /* which takes another allocator at any time */
 TEST(ledger_install_after_openssl_has_allocated_fails) {
   void *block = OPENSSL_malloc(1);
   ASSERT_NOT_NULL(block);
@@ -299,6 +304,8 @@ TEST(ledger_install_after_openssl_has_allocated_fails) {
   ASSERT_EQ(valk_ledger_install(), VALK_EINVAL);
   OPENSSL_free(block);
 }
+
+#endif
 
 #if defined(VALK_FAULTS) && VALK_FAULTS
 TEST(ledger_without_memory_charges_nothing) {

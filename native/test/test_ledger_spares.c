@@ -10,6 +10,7 @@
 #include "../core/block.h"
 #include "../core/fault.h"
 #include "../core/internal.h"
+#include "../core/tls_library.h"
 #include "support/rig.h"
 
 enum { HEADER = 16 };
@@ -381,7 +382,8 @@ TEST(engine_thread_keeps_blocks_while_they_come_and_go) {
     look = look_at(&rig);
   }
   ASSERT_EQ(look.bytes > 0, keeps());
-  ASSERT_EQ(look.warm, keeps());
+  /* Records that go through OpenSSL fill a block; AWS-LC has none so large. */
+  ASSERT_EQ(look.warm, keeps() && !VALK__TLS_AWSLC);
   ASSERT_LE(look.bytes, (size_t) VALK_SPARES_BYTES);
   RIG_UNTIL(is_at_rest(&rig));
   rig_is_well(&rig);

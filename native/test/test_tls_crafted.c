@@ -1,8 +1,5 @@
-/* Records that a hostile client may send and OpenSSL's never does: made here with the secrets that
- * it tells. */
-#include <openssl/core_names.h>
-#include <openssl/kdf.h>
-
+/* Records that a hostile client may send and a library's never does: made here with the secrets
+ * that it tells. */
 #include "tls_peer.h"
 
 /* From the key log (RFC 9850): of TLS 1.3 CLIENT_TRAFFIC_SECRET_0, of TLS 1.2 the master secret. */
@@ -13,17 +10,18 @@ static void on_key_log(const SSL *client, const char *line) {
   (void) client;
   if (strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0 ||
       strncmp(line, "CLIENT_RANDOM ", 14) == 0) {
-    ASSERT(OPENSSL_hexstr2buf_ex(secret, sizeof secret, &secret_length, strrchr(line, ' ') + 1, 0));
+    const char *hex = strrchr(line, ' ') + 1;
+    secret_length = strlen(hex) / 2;
+    ASSERT_LE(secret_length, sizeof secret);
+    for (size_t i = 0; i < secret_length; i++) {
+      const char byte[] = {hex[2 * i], hex[2 * i + 1], '\0'};
+      secret[i] = (uint8_t) strtoul(byte, NULL, 16);
+    }
   }
 }
 
-static void derive(const char *function, const OSSL_PARAM *parameters, uint8_t *out,
-                   size_t length) {
-  EVP_KDF *kdf = EVP_KDF_fetch(NULL, function, NULL);
-  EVP_KDF_CTX *context = EVP_KDF_CTX_new(kdf);
-  ASSERT_EQ(EVP_KDF_derive(context, out, length, parameters), 1);
-  EVP_KDF_CTX_free(context);
-  EVP_KDF_free(kdf);
+static void hmac(const void *data, size_t length, uint8_t *out) {
+  ASSERT(HMAC(EVP_sha256(), secret, (int) secret_length, data, length, out, NULL));
 }
 
 /* AES-128-GCM: the sealed bytes and their tag. */
@@ -41,17 +39,13 @@ static void seal(const uint8_t *key, const uint8_t *nonce, const uint8_t *head, 
 
 /* ---- TLS 1.3 (RFC 8446, sections 5.2 and 7.3) ---- */
 
+/* One block of HKDF-Expand-Label, the first. */
 static void expand(const char *label, uint8_t *out, size_t length) {
-  int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
-  const OSSL_PARAM parameters[] = {
-      OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-      OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char[]){"SHA256"}, 0),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, secret, secret_length),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (char[]){"tls13 "}, 6),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (char *) label, strlen(label)),
-      OSSL_PARAM_construct_end(),
-  };
-  derive("TLS13-KDF", parameters, out, length);
+  uint8_t info[64], block[32];
+  int size = snprintf((char *) info, sizeof info, "%c%c%ctls13 %s%c%c", 0, (int) length,
+                      (int) (6 + strlen(label)), label, 0, 1);
+  hmac(info, (size_t) size, block);
+  memcpy(out, block, length);
 }
 
 /* The client's |sequence|-th record: |bytes|, |type| and |padding| zeros, sealed; the record's
@@ -230,34 +224,131 @@ TEST(tls_without_memory_for_half_a_record_the_connection_ends) {
   valk_tls_context_unref(context);
 }
 
-TEST(tls_message_in_part_holds_writes) {
+TEST(tls_message_may_come_in_parts) {
   valk_tls_context_t *context = peer_context(peer_ec_key());
   peer_t peer;
   open_13(&peer, context);
   uint8_t record[64];
-  size_t written = 0;
   /* KeyUpdate, update_requested: its header, then its one byte (RFC 8446, section 4.6.3). */
   size_t length = make_record_13(0, "\x18\0\0\1", 4, record);
   ASSERT_EQ(peer_feed(&peer, record, length), VALK_TLS_WANT_INPUT);
-  for (int i = 0; i < 3; i++) {
-    ASSERT_EQ(peer_write(&peer, (const uint8_t *) "held", 4, VALK_TLS_RECORD_MAX),
-              VALK_TLS_WANT_INPUT);
-    ASSERT_EQ(peer_write(&peer, (const uint8_t *) "h", 1, 0), VALK_TLS_WANT_OUTPUT);
-  }
-  ASSERT_EQ(peer_shutdown(&peer, 256, &written), VALK_TLS_OK);
-  ASSERT_EQ(written, 0u);
+  ASSERT_EQ(peer_write(&peer, (const uint8_t *) "before", 6, VALK_TLS_RECORD_MAX), VALK_TLS_OK);
+  char back[16] = "";
+  ASSERT_EQ(SSL_read(peer.client, back, sizeof back), 6);
+  ASSERT_STR_EQ(back, "before");
   length = make_record_13(1, "\1", 1, record);
   ASSERT_EQ(peer_feed(&peer, record, length), VALK_TLS_WANT_INPUT);
   ASSERT_EQ(valk_tls_rekeys(peer.tls), 1u);
-  ASSERT_EQ(peer_write(&peer, (const uint8_t *) "free", 4, VALK_TLS_RECORD_MAX), VALK_TLS_OK);
-  char back[16] = "";
-  ASSERT_EQ(SSL_read(peer.client, back, sizeof back), 4);
-  ASSERT_STR_EQ(back, "free");
+  ASSERT_EQ(peer_write(&peer, (const uint8_t *) "behind", 6, VALK_TLS_RECORD_MAX), VALK_TLS_OK);
+  ASSERT_EQ(SSL_read(peer.client, back, sizeof back), 6);
+  ASSERT_STR_EQ(back, "behind");
   peer_close(&peer);
   valk_tls_context_unref(context);
 }
 
+/* What may not come after a handshake, of messages and alerts. */
+TEST(tls_bad_messages_end_the_connection) {
+  static const struct {
+    uint8_t type;
+    const char *bytes;
+    size_t length;
+    int alert; /* 0: none is sent */
+    const char *error;
+  } cases[] = {
+      {SSL3_RT_HANDSHAKE, "\x01\0\0\0", 4, SSL_AD_UNEXPECTED_MESSAGE, "unexpected message"},
+      {SSL3_RT_HANDSHAKE, "\x18\0\0\2\0", 5, SSL_AD_UNEXPECTED_MESSAGE, "unexpected message"},
+      {SSL3_RT_HANDSHAKE, "\x18\0\0\1\2", 5, SSL_AD_ILLEGAL_PARAMETER, "unexpected message"},
+      /* More in the record of a key update, a message of nothing, one that is too long. */
+      {SSL3_RT_HANDSHAKE, "\x18\0\0\1\0\x18", 6, SSL_AD_UNEXPECTED_MESSAGE, NULL},
+      {SSL3_RT_HANDSHAKE, "", 0, SSL_AD_UNEXPECTED_MESSAGE, NULL},
+      {SSL3_RT_HANDSHAKE, "\x18\0\0\1\0\x18\0\0\1\0", 10, SSL_AD_UNEXPECTED_MESSAGE, NULL},
+      {SSL3_RT_ALERT, "\1", 1, SSL_AD_DECODE_ERROR, "unexpected message"},
+      {SSL3_RT_ALERT, "\1\0\1\0", 4, SSL_AD_DECODE_ERROR, "unexpected message"},
+      {SSL3_RT_ALERT, "\2\x28", 2, 0, "alert of the peer"},
+      {SSL3_RT_ALERT, "\1\x28", 2, 0, "alert of the peer"},
+      {SSL3_RT_CHANGE_CIPHER_SPEC, "\1", 1, SSL_AD_UNEXPECTED_MESSAGE, "unexpected message"},
+  };
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    peer_t peer;
+    printf("# case %zu\n", i);
+    open_13(&peer, context);
+    size_t length = make_padded_13(0, cases[i].type, cases[i].bytes, cases[i].length, 0, crafted);
+    if (cases[i].alert != 0) {
+      ends_with(&peer, crafted, length, cases[i].alert, cases[i].error);
+    } else {
+      int pending = (int) BIO_pending(peer.to_client);
+      ASSERT_EQ(peer_feed(&peer, crafted, length), VALK_TLS_FAILED);
+      ASSERT_STR_EQ(valk_tls_error(peer.tls), cases[i].error);
+      ASSERT_EQ((int) BIO_pending(peer.to_client), pending);
+    }
+    peer_close(&peer);
+  }
+  valk_tls_context_unref(context);
+}
+
+/* user_canceled says nothing (RFC 8446, section 6.1), but not endlessly often. */
+TEST(tls_warnings_are_bounded) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  peer_t peer;
+  open_13(&peer, context);
+  for (uint8_t i = 0; i < 4; i++) {
+    size_t length = make_padded_13(i, SSL3_RT_ALERT, "\1\x5a", 2, 0, crafted);
+    ASSERT_EQ(peer_feed(&peer, crafted, length), VALK_TLS_WANT_INPUT);
+  }
+  size_t length = make_padded_13(4, SSL3_RT_ALERT, "\1\x5a", 2, 0, crafted);
+  ends_with(&peer, crafted, length, SSL_AD_UNEXPECTED_MESSAGE, NULL);
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+
+/* An alert that the caller had no room for waits, behind our own close_notify too, and goes alone
+ * after it never. */
+TEST(tls_alerts_wait_for_room) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  for (int shut = 0; shut < 2; shut++) {
+    peer_t peer;
+    size_t written = 0;
+    open_13(&peer, context);
+    if (shut) {
+      ASSERT_EQ(peer_shutdown(&peer, 256, &written), VALK_TLS_OK);
+      ASSERT_EQ(written, 24u);
+    }
+    size_t length = make_record_13(0, "\x01\0\0\0", 4, crafted);
+    valk_tls_input_t input = {crafted, length, 0};
+    ASSERT_EQ(peer_read(&peer, &input, 0), VALK_TLS_FAILED);
+    ASSERT_EQ(valk_tls_pending_output(peer.tls), !shut);
+    int pending = (int) BIO_pending(peer.to_client);
+    valk_tls_input_t nothing = {NULL, 0, 0};
+    ASSERT_EQ(peer_read(&peer, &nothing, 10), VALK_TLS_FAILED);
+    ASSERT_EQ(peer_read(&peer, &nothing, 256), VALK_TLS_FAILED);
+    ASSERT_EQ((int) BIO_pending(peer.to_client), pending + (shut ? 0 : 24));
+    ASSERT_FALSE(valk_tls_pending_output(peer.tls));
+    peer_close(&peer);
+  }
+  valk_tls_context_unref(context);
+}
+
 /* ---- TLS 1.2 (RFC 5246, section 6.3; RFC 5288) ---- */
+
+/* RFC 5246, section 5. */
+static void prf(const char *label, const uint8_t *seed, size_t seed_length, uint8_t *out,
+                size_t length) {
+  uint8_t chain[32 + 128], block[32];
+  size_t size = strlen(label) + seed_length;
+  ASSERT_LE(size, 128u);
+  memcpy(chain + 32, label, strlen(label));
+  memcpy(chain + 32 + strlen(label), seed, seed_length);
+  hmac(chain + 32, size, chain);
+  while (length > 0) {
+    hmac(chain, 32 + size, block);
+    size_t part = length < sizeof block ? length : sizeof block;
+    memcpy(out, block, part);
+    out += part;
+    length -= part;
+    hmac(chain, 32, chain);
+  }
+}
 
 /* An empty ClientHello as the client's |sequence|-th record; the record's size. The first record of
  * an epoch was the client's Finished. */
@@ -265,15 +356,8 @@ static size_t make_hello_12(SSL *client, uint8_t sequence, uint8_t *record) {
   uint8_t seed[64];
   ASSERT_EQ(SSL_get_server_random(client, seed, 32), 32u);
   ASSERT_EQ(SSL_get_client_random(client, seed + 32, 32), 32u);
-  const OSSL_PARAM parameters[] = {
-      OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char[]){"SHA256"}, 0),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, secret, secret_length),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, (char[]){"key expansion"}, 13),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, seed, sizeof seed),
-      OSSL_PARAM_construct_end(),
-  };
   uint8_t keys[2 * 16 + 2 * 4]; /* the client's key, the server's, and their nonces' first parts */
-  derive("TLS1-PRF", parameters, keys, sizeof keys);
+  prf("key expansion", seed, sizeof seed, keys, sizeof keys);
   uint8_t nonce[12] = {[11] = sequence};
   memcpy(nonce, keys + 32, 4);
   const uint8_t head[13] = {[7] = sequence, SSL3_RT_HANDSHAKE, 3, 3, 0, 4};
@@ -291,6 +375,7 @@ static void open_12(peer_t *peer, valk_tls_context_t *context) {
   ASSERT_TRUE(peer_shake_hands(peer));
 }
 
+#if TEST_WARNS_OF_RENEGOTIATION
 TEST(tls_renegotiation_again_and_again) {
   enum { HELLOS = 20, SIZE = 33 };
   valk_tls_context_t *context = peer_context(peer_ec_key());
@@ -333,3 +418,15 @@ TEST(tls_renegotiation_again_and_again) {
   peer_close(&peer);
   valk_tls_context_unref(context);
 }
+#else
+TEST(tls_renegotiation_ends_the_connection) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  uint8_t record[64];
+  peer_t peer;
+  open_12(&peer, context);
+  size_t length = make_hello_12(peer.client, 1, record);
+  ends_with(&peer, record, length, SSL_AD_NO_RENEGOTIATION, NULL);
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+#endif

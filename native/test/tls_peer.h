@@ -1,20 +1,17 @@
-/* For tests of the TLS machine: an OpenSSL client in memory, the wire between the two, and
+/* For tests of the TLS machine: a client of the library in memory, the wire between the two, and
  * certificates made on the spot. */
 #ifndef VALK_TEST_TLS_PEER_H
 #define VALK_TEST_TLS_PEER_H
 
 #include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
 
 #include "../core/fault.h"
 #include "../core/ledger.h"
 #include "../core/tls.h"
 #include "../core/tls_internal.h"
 #include "../include/valk.h"
+#include "library.h"
 #include "test.h"
 
 /* The library leaves OpenSSL's tables to the end of the process. A memory checker that knows a
@@ -28,7 +25,7 @@ __attribute__((constructor)) static void peer_clean_at_exit(void) {
 /* |key|, signed by |issuer| (NULL: by itself) and good for a day. */
 static inline X509 *peer_certificate(EVP_PKEY *key, const char *name, const X509 *issuer,
                                      EVP_PKEY *issuer_key) {
-  const EVP_MD *digest = EVP_PKEY_is_a(key, "ED25519") ? NULL : EVP_sha256();
+  const EVP_MD *digest = EVP_PKEY_id(key) == EVP_PKEY_ED25519 ? NULL : EVP_sha256();
   X509 *certificate = X509_new();
   ASSERT(certificate);
   ASSERT(X509_set_version(certificate, X509_VERSION_3));
@@ -37,8 +34,7 @@ static inline X509 *peer_certificate(EVP_PKEY *key, const char *name, const X509
   ASSERT(X509_gmtime_adj(X509_getm_notAfter(certificate), 86400));
   ASSERT(X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_ASC,
                                     (const unsigned char *) name, -1, -1, 0));
-  const X509_NAME *issuer_name = X509_get_subject_name(issuer ? issuer : certificate);
-  ASSERT(X509_set_issuer_name(certificate, issuer_name));
+  ASSERT(X509_set_issuer_name(certificate, X509_get_subject_name(issuer ? issuer : certificate)));
   ASSERT(X509_set_pubkey(certificate, key));
   ASSERT(X509_sign(certificate, issuer_key ? issuer_key : key, digest) > 0);
   return certificate;
@@ -184,6 +180,7 @@ static inline int peer_open(peer_t *peer, valk_tls_context_t *context,
   SSL_set_app_data(peer->client, peer);
   /* The test's clients may be older than the host's policy lets them be. */
   SSL_set_security_level(peer->client, 0);
+  ASSERT(test_take_every_signature(peer->client));
   if (options->version != 0) {
     ASSERT(SSL_set_min_proto_version(peer->client, options->version));
     ASSERT(SSL_set_max_proto_version(peer->client, options->version));

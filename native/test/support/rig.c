@@ -1,6 +1,5 @@
 #include "rig.h"
 
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 
 #include "../../core/fault.h"
 #include "../../core/internal.h"
+#include "../library.h"
 #include "../test.h"
 
 static char key_pem[2048], certificate_pem[4096];
