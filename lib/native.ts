@@ -163,7 +163,9 @@ export interface Native {
   /** Lifts the soft limit of descriptors as far as the hard one allows: both as they are now. */
   raiseDescriptorLimit(wanted: number): [soft: number, hard: number];
   versions(): {
+    /** The version of the OpenSSL it was compiled with. Another library of this interface names itself: `AWS-LC 5.1.0`. */
     opensslCompiled: string;
+    /** The one it runs with, in the same way. */
     opensslRuntime: string;
     nghttp2Compiled: string;
     nghttp2Runtime: string;

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { addonFile, listFiles, root } from './support.mjs';
+import { addonFile, listFiles, root, tlsLibrary } from './support.mjs';
 
 const file = process.argv[2] ?? addonFile;
 const problems = [];
@@ -26,13 +26,12 @@ if (linked.length > 0) {
   problems.push(`is linked with ${linked.join(', ')}`);
 }
 
-// Node exports these too: a reference that is left open would end up in Node's own copy. libuv's are meant to.
+// A reference that is left open ends up in what Node exports, and so in Node's own OpenSSL or nghttp2: but for Node-API
+// and libuv, which are meant to, all has to be of a library that the addon names, whose symbols have versions.
 const borrowed = symbols
-  .filter(
-    (fields) =>
-      fields[6] === 'UND' && /^(SSL|TLS|BIO|EVP|ERR|X509|PEM|OPENSSL|CRYPTO|RAND|nghttp2)_/.test(fields[7] ?? ''),
-  )
-  .map((fields) => fields[7]);
+  .filter((fields) => fields[6] === 'UND' && fields[4] !== 'WEAK' && fields[7] && !fields[7].includes('@'))
+  .map((fields) => fields[7])
+  .filter((name) => !/^(napi|node_api|uv)_/.test(name));
 if (borrowed.length > 0) {
   problems.push(`takes from Node: ${borrowed.join(', ')}`);
 }
@@ -89,7 +88,7 @@ for (const name of ['openssl', 'nghttp2']) {
 
 const size = (fs.statSync(file).size / 1e6).toFixed(1);
 console.log(
-  `${path.relative(root, file)}: ${size} MB, OpenSSL ${versions.opensslRuntime}, nghttp2 ${versions.nghttp2Runtime}, glibc ${glibc}, libstdc++ ${floor('GLIBCXX')}, needs ${needed.join(' ')}`,
+  `${path.relative(root, file)}: ${size} MB, ${tlsLibrary(versions.opensslRuntime)}, nghttp2 ${versions.nghttp2Runtime}, glibc ${glibc}, libstdc++ ${floor('GLIBCXX')}, needs ${needed.join(' ')}`,
 );
 for (const problem of problems) console.error(`${path.relative(root, file)} ${problem}`);
 process.exitCode = problems.length > 0 ? 1 : 0;

@@ -107,6 +107,9 @@ export function readLog(file, maxLines = 600) {
   return kept.map((line) => `  | ${line}`).join('\n');
 }
 
+/** The library of TLS by name and version; of OpenSSL's own the addon gives the bare number. */
+export const tlsLibrary = (version) => (/^\d/.test(version) ? `OpenSSL ${version}` : version);
+
 /** Where Node's headers lie beside Node itself: then nothing has to be fetched. */
 export function nodeGypFlags() {
   const prefix = path.dirname(path.dirname(process.execPath));

