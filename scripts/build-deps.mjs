@@ -1,7 +1,7 @@
-// Builds static OpenSSL and nghttp2 newer than the system's, for the addon that is shipped: `npm run build:deps`, into
-// build-native/deps, which VALK_DEPS_PREFIX takes. The sources are the original archives that Debian keeps; they come
-// from the mirror that apt is configured with, and have to have the checksums below. What is built stays built, and an
-// interrupted build goes on where it was.
+// Builds what the shipped addon has in place of the system's OpenSSL and nghttp2, static: AWS-LC, whose handshakes take
+// less, and a newer nghttp2. `npm run build:deps`, into build-native/deps, which VALK_DEPS_PREFIX takes. The sources are
+// the original archives that Debian keeps; they come from the mirror that apt is configured with, and have to have the
+// checksums below. What is built stays built, and an interrupted build goes on where it was.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -21,7 +21,9 @@ const libraries = [
     version: '1.70.0',
     archive: 'pool/main/n/nghttp2/nghttp2_1.70.0.orig.tar.gz',
     sha256: 'aa317e2cf9dca6afa0aed68f8fad6ff303ec6982e25a78c75c0b65e2b9b3ded5',
+    include: 'nghttp2',
     archives: ['libnghttp2'],
+    licenses: ['COPYING'],
     configuration: [
       '-DNGHTTP2_STATICLIB',
       '-DHAVE_ARPA_INET_H',
@@ -35,24 +37,26 @@ const libraries = [
     build: buildNghttp2,
   },
   {
-    name: 'openssl',
-    version: '3.5.7',
-    archive: 'pool/main/o/openssl/openssl_3.5.7.orig.tar.gz',
-    sha256: 'a8c0d28a529ca480f9f36cf5792e2cd21984552a3c8e4aa11a24aa31aeac98e8',
+    name: 'aws-lc',
+    version: '5.1.0',
+    // Debian keeps it within a package of Rust's, with the assembly and tables that Perl and Go would make.
+    archive: 'pool/main/r/rust-aws-lc-sys/rust-aws-lc-sys_0.42.0+dfsg.orig.tar.gz',
+    sha256: '620e70a494cb11290e5a9665a739d97bef57971faf902da969a2b636cdd4bf1c',
+    member: 'aws-lc-sys-0.42.0/aws-lc',
+    include: 'openssl',
     archives: ['libssl', 'libcrypto'],
-    // Paths of no machine's own: OpenSSL writes them into the library.
+    licenses: ['LICENSE', 'third_party/fiat/LICENSE'],
     configuration: [
-      '--prefix=/usr',
-      '--openssldir=/etc/ssl',
-      ...'no-shared no-tests no-docs no-apps no-module no-legacy no-engine no-dso no-comp no-quic no-dtls'.split(' '),
-      ...'no-autoload-config no-pinshared no-atexit'.split(' '),
-      // For the seam alone at which the record protection is given away (native/core/tls_seal.h).
-      'enable-ktls',
+      // Without assertions.
+      '-DCMAKE_BUILD_TYPE=Release',
+      ...['-DDISABLE_GO=ON', '-DDISABLE_PERL=ON', '-DBUILD_TESTING=OFF', '-DBUILD_TOOL=OFF'],
+      // Random numbers are seeded by the kernel, as OpenSSL's are. Otherwise AWS-LC times the processor for it, 30 ms of a
+      // start, and asks it for random bits at each call, 3 % of a handshake.
+      '-DDISABLE_CPU_JITTER_ENTROPY=ON',
     ],
-    // Room for 32 records at a time in each direction, which only engines of hardware fill: 8 KB a connection, and some
-    // of it cleared for each record.
-    changes: [['include/openssl/ssl.h.in', '#define SSL_MAX_PIPELINES 32\n', '#define SSL_MAX_PIPELINES 1\n']],
-    build: buildOpenssl,
+    // It makes its functions visible even in an archive; no other copy of them takes their place.
+    compilerFlags: ['-fno-semantic-interposition'],
+    build: buildAwsLc,
   },
 ];
 
@@ -109,18 +113,16 @@ async function unpack(library, recipe) {
   const file = await download(library);
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
-  await must(`unpack-${library.name}`, 'tar', ['-xzf', file, '--strip-components=1', '-C', folder]);
-  for (const [name, from, to] of library.changes ?? []) {
-    const text = fs.readFileSync(path.join(folder, name), 'utf8');
-    if (!text.includes(from)) throw new Error(`${library.name}: ${name} is not what it was: ${from.trim()}`);
-    fs.writeFileSync(path.join(folder, name), text.replace(from, to));
-  }
+  const members = library.member ? [library.member] : [];
+  const depth = library.member?.split('/').length ?? 1;
+  const args = ['-xzf', file, `--strip-components=${depth}`, '-C', folder, ...members];
+  await must(`unpack-${library.name}`, 'tar', args);
   fs.writeFileSync(mark, recipe);
   return folder;
 }
 
 function install(library, folder, built, headers) {
-  const include = path.join(depsPrefix, 'include', library.name);
+  const include = path.join(depsPrefix, 'include', library.include);
   const lib = path.join(depsPrefix, 'lib');
   fs.rmSync(include, { recursive: true, force: true });
   fs.mkdirSync(include, { recursive: true });
@@ -141,9 +143,9 @@ function install(library, folder, built, headers) {
     ];
     fs.writeFileSync(path.join(lib, 'pkgconfig', `${name}.pc`), `${lines.join('\n')}\n`);
   }
-  for (const name of ['LICENSE.txt', 'COPYING'].filter((file) => fs.existsSync(path.join(folder, file)))) {
-    fs.copyFileSync(path.join(folder, name), path.join(depsPrefix, `${library.name}-${name}`));
-  }
+  const texts = library.licenses.map((name) => fs.readFileSync(path.join(folder, name), 'utf8'));
+  fs.mkdirSync(path.join(depsPrefix, 'licenses'), { recursive: true });
+  fs.writeFileSync(path.join(depsPrefix, 'licenses', `${library.name}.txt`), texts.join('\n'));
 }
 
 /** Its configure script would find out what every Linux has: the C files are compiled as they are. */
@@ -169,22 +171,40 @@ async function buildNghttp2(library, folder, linkTime) {
   install(library, folder, lib, headers);
 }
 
-async function buildOpenssl(library, folder) {
-  if (!hasCommand('perl')) throw new Error('perl is missing, with which OpenSSL is configured: npm run setup');
-  if (!fs.existsSync(path.join(folder, 'configdata.pm'))) {
-    await must('configure-openssl', 'perl', ['Configure', ...library.configuration, ...flags], { cwd: folder });
+async function buildAwsLc(library, folder) {
+  if (!hasCommand('cmake')) throw new Error('cmake is missing, with which AWS-LC is built: npm run setup');
+  const header = fs.readFileSync(path.join(folder, 'include/openssl/base.h'), 'utf8');
+  if (!header.includes(`#define AWSLC_VERSION_NUMBER_STRING "${library.version}"`)) {
+    throw new Error(`${path.basename(library.archive)} does not hold AWS-LC ${library.version}`);
   }
-  await must('make-openssl', 'make', [`-j${cores}`, 'build_libs'], { cwd: folder, timeoutMs: 1_800_000 });
-  install(library, folder, folder, path.join(folder, 'include/openssl'));
+  const build = path.join(folder, 'build');
+  // Errors name the source file that they come from: from its own root on, not from this machine's.
+  const allFlags = [...flags, ...library.compilerFlags, `-ffile-prefix-map=${folder}/=`].join(' ');
+  const settings = [
+    ...library.configuration,
+    ...['C', 'CXX', 'ASM'].map((language) => `-DCMAKE_${language}_FLAGS=${allFlags}`),
+    `-DCMAKE_ARCHIVE_OUTPUT_DIRECTORY=${path.join(build, 'lib')}`,
+  ];
+  await must('configure-aws-lc', 'cmake', ['-G', 'Unix Makefiles', '-S', folder, '-B', build, ...settings]);
+  await must('make-aws-lc', 'make', ['-C', build, `-j${cores}`, 'crypto', 'ssl'], { timeoutMs: 1_800_000 });
+  install(library, folder, path.join(build, 'lib'), path.join(folder, 'include/openssl'));
+}
+
+/** Removes a prefix in which something else was built, as an earlier state of this file did: it would lie among ours. */
+function clearForeign() {
+  const marks = fs.existsSync(depsPrefix) ? fs.readdirSync(depsPrefix).filter((name) => name.endsWith('.built')) : [];
+  const isOurs = (mark) => libraries.some(({ name }) => mark === `${name}.built`);
+  if (!marks.every(isOurs)) fs.rmSync(depsPrefix, { recursive: true, force: true });
 }
 
 /** Builds what is not built yet; resolves to the prefix. */
 export async function buildDeps() {
   const compiler = execFileSync(process.env.CC || 'cc', ['--version'], { encoding: 'utf8' }).split('\n')[0];
+  clearForeign();
   for (const library of libraries) {
-    const { name, version, sha256, configuration, changes } = library;
+    const { name, version } = library;
     const linkTime = compiler.includes('clang') ? undefined : library.linkTime;
-    const recipe = JSON.stringify({ sha256, configuration, changes, flags, linkTime, compiler, arch: os.arch() });
+    const recipe = JSON.stringify({ ...library, flags, linkTime, compiler, arch: os.arch() });
     const stamp = path.join(depsPrefix, `${name}.built`);
     if (fs.existsSync(stamp) && fs.readFileSync(stamp, 'utf8') === recipe) {
       console.log(`build:deps: ${name} ${version} is built`);

@@ -1,6 +1,6 @@
 // What binding.gyp asks for:
 // `node scripts/gyp.cjs sources | includes | libraries | compiler-flags | linker-flags | uv-include <node root>`.
-// VALK_DEPS_PREFIX names a folder with include/ and lib/ of another OpenSSL and nghttp2 than the system's.
+// VALK_DEPS_PREFIX names a folder with include/ and lib/ of an AWS-LC or OpenSSL, and of an nghttp2, other than the system's.
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');

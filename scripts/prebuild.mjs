@@ -1,4 +1,5 @@
-// Makes the shipped addon of this platform: prebuilds/linux-x64/, with the libraries that `npm run build:deps` builds.
+// Makes the shipped addon of this platform: prebuilds/linux-x64/, with the libraries that `npm run build:deps` builds and
+// their licenses.
 // VALK_DEPS_PREFIX chooses others, `-- --system-libraries` the system's; neither is done unasked.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -25,13 +26,14 @@ if (options.includes(flag)) {
   } catch (error) {
     console.error(`prebuild: ${error.message}`);
     console.error(
-      'prebuild: the newer OpenSSL and nghttp2 that a shipped addon has cannot be built, so none is made.\n' +
-        `prebuild: npm run prebuild -- ${flag} makes one with the system's`,
+      'prebuild: the AWS-LC and nghttp2 that a shipped addon has cannot be built, so none is made.\n' +
+        `prebuild: npm run prebuild -- ${flag} makes one with the system's OpenSSL and nghttp2`,
     );
     process.exit(1);
   }
 }
-fs.rmSync(path.join(root, `prebuilds/${process.platform}-${process.arch}`), { recursive: true, force: true });
+const folder = path.join(root, `prebuilds/${process.platform}-${process.arch}`);
+fs.rmSync(folder, { recursive: true, force: true });
 // It is built where an addon for this machine lies: that one has to be built again before it is used.
 fs.rmSync(path.join(root, 'build-native/stamp/native'), { force: true });
 const prebuildify = path.join(root, 'node_modules/prebuildify/bin.js');
@@ -41,4 +43,8 @@ const env = { ...process.env, PREBUILD_NODE_GYP: path.join(root, 'node_modules/.
 if (prefix) env.VALK_DEPS_PREFIX = prefix;
 for (const setting of nodeGypFlags()) env.npm_config_nodedir = setting.split('=')[1];
 const { status } = spawnSync(process.execPath, [prebuildify, ...args], { cwd: root, env, stdio: 'inherit' });
+const licenses = path.join(prefix ?? '', 'licenses');
+if (status === 0 && prefix && fs.existsSync(licenses)) {
+  fs.cpSync(licenses, path.join(folder, 'licenses'), { recursive: true });
+}
 process.exitCode = status ?? 1;

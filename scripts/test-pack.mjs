@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { buildDeps, NoSource } from './build-deps.mjs';
-import { root } from './support.mjs';
+import { root, tlsLibrary } from './support.mjs';
 
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'valk-aio-pack-'));
 const copy = path.join(temporary, 'copy');
@@ -127,18 +127,20 @@ let tarball;
 // had, the package is tested with the system's, and the line below says so.
 let prefix = process.env.VALK_DEPS_PREFIX ?? '';
 let origin = 'those of VALK_DEPS_PREFIX';
+let licensed = [];
 try {
   if (!prefix) {
     prefix = await buildDeps();
     origin = 'built from their sources, as in a shipped addon';
+    licensed = ['aws-lc', 'nghttp2'];
   }
 } catch (error) {
   if (!(error instanceof NoSource)) throw error;
-  origin = "THE SYSTEM'S, since the sources of the newer ones cannot be had";
+  origin = "THE SYSTEM'S, since the sources of the shipped ones cannot be had";
   console.log(`# ${error.message.replaceAll('\n', '\n# ')}`);
 }
 
-test('without the newer libraries no prebuild is made unasked', () => {
+test('without the libraries of a shipped addon no prebuild is made unasked', () => {
   const env = { ...process.env, PATH: bin, CC: '/usr/bin/cc', VALK_DEPS_PREFIX: '' };
   const { status, stderr } = spawnSync(process.execPath, ['scripts/prebuild.mjs'], {
     cwd: copy,
@@ -154,13 +156,13 @@ test('the prebuild is made, and linked as it should be', () => {
   const flags = prefix ? [] : ['--system-libraries'];
   sh(copy, process.execPath, ['scripts/prebuild.mjs', ...flags], { VALK_DEPS_PREFIX: prefix });
   const folder = path.join(copy, 'prebuilds', `${process.platform}-${process.arch}`);
-  const files = fs.readdirSync(folder);
+  const files = fs.readdirSync(folder).filter((name) => name !== 'licenses');
   expect(files.length === 1 && files[0].endsWith('.node'), `prebuilds: ${files.join(', ')}`);
   const addon = path.join(folder, files[0]);
   sh(copy, process.execPath, ['scripts/check-addon.mjs', addon]);
   const print = 'console.log(JSON.stringify(require(process.argv[1]).versions()))';
   const { opensslRuntime, nghttp2Runtime } = JSON.parse(sh(copy, process.execPath, ['-e', print, addon]));
-  console.log(`# libraries: OpenSSL ${opensslRuntime} and nghttp2 ${nghttp2Runtime}, ${origin}`);
+  console.log(`# libraries: ${tlsLibrary(opensslRuntime)} and nghttp2 ${nghttp2Runtime}, ${origin}`);
 });
 
 test('the tarball holds the package and no build', () => {
@@ -183,6 +185,10 @@ test('the tarball holds the package and no build', () => {
     names.some((name) => /^prebuilds\/.*\.node$/.test(name)),
     'no prebuilt addon in the tarball',
   );
+  for (const library of licensed) {
+    const text = `prebuilds/${process.platform}-${process.arch}/licenses/${library}.txt`;
+    expect(names.includes(text), `${text} is not in the tarball`);
+  }
   const strange = names.filter((name) => /^(build|build-native|node_modules|test|native\/test)\//.test(name));
   expect(strange.length === 0, `in the tarball: ${strange.join(', ')}`);
 });
