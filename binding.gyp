@@ -66,6 +66,8 @@
         '-Wl,--version-script=<(module_root_dir)/native/binding/exports.map',
         '-Wl,--exclude-libs,ALL',
         '-Wl,-Bsymbolic',
+        # AWS-LC leaves weak names open by which its heap can be replaced: no other addon fills them in.
+        '-Wl,-z,nodynamic-undefined-weak',
         '-Wl,--gc-sections',
         '-Wl,-z,relro',
         '-Wl,-z,now',
