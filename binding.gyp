@@ -1,6 +1,8 @@
 {
   'target_defaults': {
     'defines': ['_GNU_SOURCE'],
+    # Of node's own OpenSSL.
+    'defines!': ['OPENSSL_THREADS'],
     'include_dirs': ['native/include', 'native'],
     'cflags!': ['-O3'],
     'cflags': [

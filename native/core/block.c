@@ -16,8 +16,11 @@ static bool usable;
 static void **clean_blocks;
 static size_t clean_count, total;
 
-static _Thread_local void *warm[VALK_BLOCKS_WARM];
-static _Thread_local unsigned warm_count;
+/* By whether few of their pages are resident, or maybe all. */
+static _Thread_local struct {
+  void *blocks[VALK_BLOCKS_WARM];
+  unsigned count;
+} warm[2];
 
 static void start(void) {
   usable = uv_mutex_init(&lock) == 0;
@@ -44,9 +47,9 @@ static bool add_region(void) {
   return true;
 }
 
-void *valk__block_get(bool clean) {
-  if (!clean && warm_count > 0)
-    return warm[--warm_count];
+void *valk__block_get(bool few_pages) {
+  if (warm[few_pages].count > 0)
+    return warm[few_pages].blocks[--warm[few_pages].count];
   uv_once(&once, start);
   if (!usable)
     return NULL;
@@ -63,14 +66,16 @@ static void give_back(void *block) {
   uv_mutex_unlock(&lock);
 }
 
-void valk__block_put(void *block, bool clean) {
-  if (!clean && warm_count < VALK_BLOCKS_WARM)
-    warm[warm_count++] = block;
+void valk__block_put(void *block, bool few_pages) {
+  if (warm[few_pages].count < VALK_BLOCKS_WARM)
+    warm[few_pages].blocks[warm[few_pages].count++] = block;
   else
     give_back(block);
 }
 
 void valk__blocks_trim(void) {
-  while (warm_count > 0)
-    give_back(warm[--warm_count]);
+  for (int few_pages = 0; few_pages < 2; few_pages++) {
+    while (warm[few_pages].count > 0)
+      give_back(warm[few_pages].blocks[--warm[few_pages].count]);
+  }
 }

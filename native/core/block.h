@@ -4,10 +4,10 @@
  * times of what it does.
  *
  * A thread keeps a few blocks that it has used last, until the next trim; the pages of the others
- * are given back, and always those of a block that was taken clean: who takes it next to fill it
- * would find a page or two. The address space is the process's and stays. Not under valgrind or
- * AddressSanitizer, which want to see each block as an allocation. Any thread; specification,
- * section 6. */
+ * are given back. Blocks that are filled and such of which few pages are touched are kept apart:
+ * who fills one would find a page or two, and who does not would hold pages for nothing. The
+ * address space is the process's and stays. Not under valgrind or AddressSanitizer, which want to
+ * see each block as an allocation. Any thread; specification, section 6. */
 #ifndef VALK_CORE_BLOCK_H
 #define VALK_CORE_BLOCK_H
 
@@ -19,13 +19,14 @@
 #define VALK_BLOCK_SIZE (6 * VALK_PAGE_SIZE)
 /* What is smaller than this is the heap's. */
 #define VALK_BLOCK_LEAST (3 * VALK_PAGE_SIZE)
-/* Blocks that a thread keeps with their pages. */
+/* Blocks of each kind that a thread keeps with their pages. */
 #define VALK_BLOCKS_WARM 24u
 
-/* A block, or NULL. |clean|: none of its pages is resident, for who will touch few of them. */
-void *valk__block_get(bool clean);
-/* |clean|: as it was taken. */
-void valk__block_put(void *block, bool clean);
+/* A block, or NULL. |few_pages|: for who will touch few of its pages; no more are resident than the
+ * last one touched who took it so. */
+void *valk__block_get(bool few_pages);
+/* |few_pages|: as it was taken. */
+void valk__block_put(void *block, bool few_pages);
 /* The pages of the blocks that this thread keeps are given back. */
 void valk__blocks_trim(void);
 
