@@ -14,36 +14,20 @@
 
 #define READS_A_TURN 4
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
 static valk_counters_t *counters(valk_connection_t *connection) {
   return &connection->thread->counters;
 }
 
-/* ---- what is polled for ---- */
+/* ---- what the poller is asked for ---- */
 
-static void update_poll(valk_connection_t *connection) {
-  if (connection->closing)
+/* It tells once that there is something to read: who stopped before the end of it is called again
+ * when nothing is in the way any more. */
+static void read_again(valk_connection_t *connection) {
+  if (connection->closing || (connection->poll.ready & VALK_POLL_READ) == 0)
     return;
-  int events = 0;
   bool stalled = connection->in != NULL || valk__listed(&connection->read_wait);
-  if (!stalled && !connection->finishing)
-    events |= UV_READABLE;
-  if (connection->lingering)
-    events |= UV_READABLE;
-  if (connection->out != NULL && connection->out_sent < connection->out_length)
-    events |= UV_WRITABLE;
-  if (events == connection->events)
-    return;
-  if (events == 0) {
-    uv_poll_stop(&connection->poll);
-  } else if (valk__fault(VALK_FAULT_POLL) ||
-             uv_poll_start(&connection->poll, events, on_poll) != 0) {
-    /* Nothing would call us again. */
-    valk__connection_close(connection, &counters(connection)->closed.memory);
-    return;
-  }
-  connection->events = events;
+  if (connection->lingering || (!stalled && !connection->finishing))
+    valk__poll_again(&connection->thread->poller, &connection->poll);
 }
 
 void valk__buffer_wait(valk_thread_t *thread, valk_link_t *list, valk_link_t *wait) {
@@ -102,8 +86,8 @@ void valk__connection_place_free(valk_thread_t *thread, valk_server_t *server, u
   valk__server_unref(server);
 }
 
-static void on_closed(uv_handle_t *handle) {
-  valk_connection_t *connection = handle->data;
+static void on_closed(valk_poll_t *poll) {
+  valk_connection_t *connection = VALK_CONTAINER(poll, valk_connection_t, poll);
   valk_thread_t *thread = connection->thread;
   valk_server_t *server = connection->server;
   uint32_t slot = connection->slot;
@@ -160,8 +144,7 @@ void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause
   valk__list_remove(&connection->turns[1]);
   valk__connection_put_buffer(connection, &connection->in);
   valk__connection_put_buffer(connection, &connection->out);
-  uv_close((uv_handle_t *) &connection->poll, on_closed);
-  close(connection->fd);
+  valk__poll_close(&connection->thread->poller, &connection->poll);
 }
 
 bool valk__connection_leave(valk_connection_t *connection) {
@@ -339,11 +322,15 @@ static void receive(valk_connection_t *connection) {
   }
   for (int reads = 0; reads < READS_A_TURN; reads++) {
     size_t room = valk__fault(VALK_FAULT_RECV_SHORT) ? 1 : VALK_TCP_BUFFER_SIZE;
-    ssize_t n = valk__fault(VALK_FAULT_RECV) ? -1 : recv(connection->fd, buffer, room, 0);
+    bool fault = valk__fault(VALK_FAULT_RECV);
+    ssize_t n = fault ? -1 : recv(connection->fd, buffer, room, 0);
     if (n < 0) {
       if (errno == EINTR)
         continue;
-      if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS && errno != ENOMEM) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        if (!fault)
+          connection->poll.ready &= ~VALK_POLL_READ;
+      } else if (errno != ENOBUFS && errno != ENOMEM) {
         valk__connection_close(connection, &thread->counters.closed.peer);
       }
       break;
@@ -353,6 +340,10 @@ static void receive(valk_connection_t *connection) {
       break;
     }
     valk__count_add(&thread->counters.bytes_in, (uint64_t) n);
+    /* Less than was asked for is all there is, and what comes later is told of. */
+    bool drained = (size_t) n < room && (connection->poll.ready & VALK_POLL_END) == 0;
+    if (drained)
+      connection->poll.ready &= ~VALK_POLL_READ;
     valk_tls_input_t input = {buffer, (size_t) n, 0};
     take_t taken = take(connection, &input);
     if (!connection->closing)
@@ -367,23 +358,19 @@ static void receive(valk_connection_t *connection) {
       buffer = NULL;
       break;
     }
-    if ((size_t) n < VALK_TCP_BUFFER_SIZE)
+    if (drained)
       break;
   }
   if (buffer != NULL)
     valk_slab_put(&system->buffers, buffer);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events) {
-  valk_connection_t *connection = poll->data;
+static void on_ready(valk_poll_t *poll) {
+  valk_connection_t *connection = VALK_CONTAINER(poll, valk_connection_t, poll);
   connection->thread->turn_ns = valk__clock_ns();
-  if (status < 0) {
-    valk__connection_close(connection, &counters(connection)->closed.peer);
-    return;
-  }
-  if (events & UV_WRITABLE)
+  if (connection->out != NULL && connection->out_sent < connection->out_length)
     valk__connection_dirty(connection);
-  if (events & UV_READABLE) {
+  if (poll->ready & VALK_POLL_READ) {
     if (connection->lingering) {
       valk__connection_linger(connection);
     } else if (!connection->finishing) {
@@ -392,10 +379,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   }
   if (connection->closing)
     return;
-  /* What is to be sent goes at the end of the pass, and only what is left then is polled for: each
-   * change of what a handle polls for is three system calls. */
-  if (connection->lingering || !valk__listed(&connection->dirty))
-    update_poll(connection);
+  read_again(connection);
   update_phase(connection);
   valk__thread_visited(connection->thread);
 }
@@ -412,7 +396,7 @@ void valk__connection_flush(valk_connection_t *connection) {
     if (connection->closing)
       return;
   }
-  update_poll(connection);
+  read_again(connection);
   update_phase(connection);
 }
 
@@ -449,7 +433,7 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
     valk__list_splice(&others, &thread->buffer_readers);
     valk__list_splice(&thread->buffer_readers, &others);
     if (!connection->closing)
-      update_poll(connection);
+      read_again(connection);
   }
   valk_slab_settle(buffers, thread->index, VALK_LEVEL_READ);
 }
@@ -490,11 +474,12 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   int result = connection->ledger == NULL ? VALK_ENOMEM
                                           : valk__server_tls_new(server, health, &connection->tls);
   valk_ledger_enter(previous);
-  if (result == 0 &&
-      (valk__fault(VALK_FAULT_POLL) || uv_poll_init(&thread->loop, &connection->poll, fd) != 0)) {
+  connection->poll.on_ready = on_ready;
+  connection->poll.on_closed = on_closed;
+  if (result == 0)
+    result = valk__poll_open(&thread->poller, &connection->poll, fd, false);
+  if (result != 0 && connection->tls != NULL)
     valk_tls_free(connection->tls);
-    result = VALK_ENOMEM;
-  }
   if (result != 0) {
     if (connection->ledger != NULL)
       valk_ledger_close(connection->ledger);
@@ -503,12 +488,10 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
     valk__connection_place_free(thread, server, slot, health);
     return;
   }
-  connection->poll.data = connection;
   valk__list_append(&thread->connections, &connection->link);
   valk__count(&thread->counters.active);
   valk__count(&thread->counters.accepted);
   if (atomic_load(&server->closing))
     thread->draining = true; /* it was in the listener's queue: served, and drained as the others */
   update_phase(connection);
-  update_poll(connection);
 }

@@ -32,10 +32,10 @@ bool valk__connection_send_out(valk_connection_t *connection) {
     size_t length = connection->out_length - connection->out_sent;
     if (valk__fault(VALK_FAULT_SHORT))
       length = 1;
+    bool fault = valk__fault(VALK_FAULT_SEND);
     ssize_t sent =
-        valk__fault(VALK_FAULT_SEND)
-            ? -1
-            : send(connection->fd, connection->out + connection->out_sent, length, MSG_NOSIGNAL);
+        fault ? -1
+              : send(connection->fd, connection->out + connection->out_sent, length, MSG_NOSIGNAL);
     if (sent >= 0) {
       connection->out_sent += (uint32_t) sent;
       valk__count_add(&counters(connection)->bytes_out, (uint64_t) sent);
@@ -46,6 +46,9 @@ bool valk__connection_send_out(valk_connection_t *connection) {
       if (!valk__listed(&connection->writing.link)) {
         valk__deadline_start(connection->thread, VALK_DEADLINE_WRITE, &connection->writing);
       }
+      /* Of memory that is free again nobody tells. */
+      if (fault || errno == ENOBUFS || errno == ENOMEM)
+        valk__poll_again(&connection->thread->poller, &connection->poll);
       return false;
     } else if (errno != EINTR) {
       valk__connection_close(connection, &counters(connection)->closed.peer);

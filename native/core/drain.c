@@ -136,13 +136,17 @@ void valk__connections_drain(valk_thread_t *thread, valk_server_t *server) {
 void valk__connection_linger(valk_connection_t *connection) {
   /* Not until there is no more: a peer that sends as fast as we read would keep the thread. */
   for (int reads = 0; reads < LINGER_READS; reads++) {
-    ssize_t n = valk__fault(VALK_FAULT_RECV) ? -1
-                                             : recv(connection->fd, connection->thread->plain,
-                                                    sizeof(connection->thread->plain), 0);
+    bool fault = valk__fault(VALK_FAULT_RECV);
+    ssize_t n = fault ? -1
+                      : recv(connection->fd, connection->thread->plain,
+                             sizeof(connection->thread->plain), 0);
     if (n > 0 || (n < 0 && errno == EINTR))
       continue;
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+      if (!fault)
+        connection->poll.ready &= ~VALK_POLL_READ;
       return;
+    }
     valk__connection_close(connection, connection->cause);
     return;
   }

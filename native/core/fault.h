@@ -20,9 +20,9 @@ typedef enum {
   VALK_FAULT_ACCEPT,
   VALK_FAULT_SOCKET, /* of a listener to be: socket, setsockopt, bind, listen, getsockname */
   VALK_FAULT_OPTION, /* setsockopt, getsockopt, getsockname, shutdown of a socket in use */
-  VALK_FAULT_POLL,   /* uv_poll_init, uv_poll_start */
+  VALK_FAULT_POLL,   /* epoll_ctl of a socket */
   VALK_FAULT_LOCK,   /* uv_mutex_init, uv_sem_init, pthread_mutex_init */
-  VALK_FAULT_THREAD, /* uv_thread_create, uv_loop_init, uv_async_init */
+  VALK_FAULT_THREAD, /* uv_thread_create, what a poller is made of */
   VALK_FAULT_KINDS
 } valk_fault_kind_t;
 

@@ -4,13 +4,13 @@
  * Whose each is:
  *
  * - system: any thread's, until valk_system_free; its pools, gates and budgets lock for themselves.
- * - thread: its loop's thread's, but for the mailbox (under its lock), |signals| and the counters
+ * - thread: its own, but for the mailbox (under its lock), |signals| and the counters
  *   (atomic).
- * - server: immutable after listen, but for the listeners' handles, which are thread 0's, and
+ * - server: immutable after listen, but for the listeners, which are thread 0's, and
  * |tls|, which its lock guards.
  * - connection: its thread's. It ends in two steps: valk__connection_close marks it, frees TLS,
- *   HTTP/2 and its buffers and closes the handle; the memory and the place go when libuv has called
- *   back.
+ *   HTTP/2 and its buffers and closes the socket; the memory and the place go before its thread
+ *   sleeps again, when no event can name it any more.
  * - request: its thread's. Freed when its stream has ended and its handler has settled. */
 #ifndef VALK_CORE_INTERNAL_H
 #define VALK_CORE_INTERNAL_H
@@ -26,6 +26,7 @@
 #include "histogram.h"
 #include "ledger.h"
 #include "list.h"
+#include "poller.h"
 #include "slab.h"
 #include "spare.h"
 #include "tls.h"
@@ -144,11 +145,10 @@ struct valk_thread {
   valk_system_t *system;
   unsigned index;
   uv_thread_t handle;
-  uv_loop_t loop;
-  uv_async_t async;
-  uv_prepare_t prepare; /* the end of each turn: before the loop polls again */
-  uv_timer_t timer;
-  uint64_t timer_at_ms; /* when the timer fires; 0: it does not run */
+  valk_poller_t poller;
+  uint64_t now_ms;      /* of this turn */
+  uint64_t timer_at_ms; /* when deadlines are looked at next */
+  atomic_bool asleep;   /* a signal has to wake us; else we see it before we sleep */
   bool exiting;
   bool draining; /* a server is closing */
   bool again;    /* work is left: do not sleep */
@@ -170,7 +170,7 @@ struct valk_thread {
   unsigned turn;             /* whose turn it is: 0 or 1 */
   valk_link_t queue_blocked; /* requests whose consumer's queue is full, oldest first */
   bool consumers_called;     /* on_turn is due */
-  unsigned visits;           /* connections that libuv named since the last pass */
+  unsigned visits;           /* connections that were ready since the last pass */
 
   valk_deadlines_t deadlines[VALK_DEADLINE_KINDS];
 
@@ -232,14 +232,14 @@ struct valk_system {
 /* ---- server ---- */
 
 struct valk_listener {
-  uv_poll_t poll;
+  valk_poll_t poll;
   valk_server_t *server;
   valk_link_t link; /* thread 0's paused listeners */
   int fd;
   uint16_t port;
   bool health;
   bool open_for_health; /* of |health|: the server has such a listener */
-  bool open;            /* the handle is initialised and not closed */
+  bool open;            /* begun with and not closed */
   bool paused;          /* not polled: no place, or the system is out of descriptors */
 };
 
@@ -299,9 +299,8 @@ struct valk_connection {
   int phase_kind; /* of VALK_DEADLINE_*, -1: none */
   valk_thread_t *thread;
   valk_server_t *server;
-  uv_poll_t poll;
+  valk_poll_t poll;
   int fd;
-  int events; /* what the handle polls for */
   uint32_t slot;
   uint32_t body_arenas; /* of its requests whose body is still coming */
   uint32_t streams;
@@ -420,9 +419,9 @@ void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *dead
 void valk__deadline_stop(valk_deadline_t *deadline);
 const char *valk__thread_date(valk_thread_t *thread);
 uint32_t valk__thread_random(valk_thread_t *thread);
-/* All that the upper half knows of time: the loop's, of its turn, and the clock itself. Any. */
+/* All that the upper half knows of time: the turn's, and the clock itself. */
 static inline uint64_t valk__now_ms(const valk_thread_t *thread) {
-  return uv_now(&thread->loop) + valk__fault_ahead_ms();
+  return thread->now_ms + valk__fault_ahead_ms();
 }
 static inline uint64_t valk__clock_ns(void) {
   return uv_hrtime() + valk__fault_ahead_ms() * 1000000;

@@ -17,8 +17,6 @@
 #define ACCEPTS_A_TURN 64
 #define BACKLOG 4096
 
-static void on_readable(uv_poll_t *poll, int status, int events);
-
 int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, bool reuse_port,
                         char *error, size_t error_size) {
   struct sockaddr_storage address;
@@ -77,19 +75,18 @@ int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t po
   return 0;
 }
 
-static void pause_listener(valk_listener_t *listener) {
+static void pause_listener(valk_thread_t *thread, valk_listener_t *listener) {
   if (listener->paused)
     return;
   listener->paused = true;
-  uv_poll_stop(&listener->poll);
+  (void) valk__poll_level(&thread->poller, &listener->poll, false);
 }
 
-static void resume_listener(valk_listener_t *listener) {
+static void resume_listener(valk_thread_t *thread, valk_listener_t *listener) {
   if (!listener->open || !listener->paused)
     return;
   /* Else it stays paused, and the heartbeat tries again. */
-  listener->paused =
-      valk__fault(VALK_FAULT_POLL) || uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0;
+  listener->paused = valk__poll_level(&thread->poller, &listener->poll, true) != 0;
 }
 
 void valk__listeners_resume(valk_thread_t *thread) {
@@ -97,8 +94,8 @@ void valk__listeners_resume(valk_thread_t *thread) {
   valk_gate_settle(&system->connections, thread->index, 0);
   uv_mutex_lock(&system->lock);
   for (valk_server_t *server = system->servers; server != NULL; server = server->next) {
-    resume_listener(&server->listener);
-    resume_listener(&server->health);
+    resume_listener(thread, &server->listener);
+    resume_listener(thread, &server->health);
   }
   uv_mutex_unlock(&system->lock);
 }
@@ -219,16 +216,16 @@ static accept_result_t accept_one(valk_thread_t *thread, valk_listener_t *listen
                                                                                    : ACCEPTED;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events) {
-  valk_listener_t *listener = poll->data;
-  valk_thread_t *thread = poll->loop->data;
-  (void) events;
-  if (status < 0)
+static void on_ready(valk_poll_t *poll) {
+  valk_listener_t *listener = VALK_CONTAINER(poll, valk_listener_t, poll);
+  valk_thread_t *thread = &listener->server->system->threads[0];
+  if (!listener->open || listener->paused)
     return;
   for (int i = 0; i < ACCEPTS_A_TURN; i++) {
     accept_result_t result = accept_one(thread, listener);
     if (result == ACCEPT_NO_PLACE)
-      pause_listener(listener); /* out of descriptors or memory: the heartbeat tries again */
+      pause_listener(thread,
+                     listener); /* out of descriptors or memory: the heartbeat tries again */
     if (result != ACCEPTED)
       return;
   }
@@ -236,26 +233,24 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 
 /* ---- beginning and end ---- */
 
+static void on_closed(valk_poll_t *poll) {
+  valk__server_unref(VALK_CONTAINER(poll, valk_listener_t, poll)->server);
+}
+
 int valk__listener_start(valk_thread_t *thread, valk_listener_t *listener) {
-  int result = valk__fault(VALK_FAULT_POLL)
-                   ? -errno
-                   : uv_poll_init(&thread->loop, &listener->poll, listener->fd);
+  listener->poll.on_ready = on_ready;
+  listener->poll.on_closed = on_closed;
+  int result = valk__poll_open(&thread->poller, &listener->poll, listener->fd, true);
   if (result != 0) {
     close(listener->fd);
     listener->fd = -1;
     valk__server_unref(listener->server);
     return result;
   }
-  listener->poll.data = listener;
   listener->open = true;
   listener->paused = true;
-  resume_listener(listener);
+  resume_listener(thread, listener);
   return 0;
-}
-
-static void on_closed(uv_handle_t *handle) {
-  valk_listener_t *listener = handle->data;
-  valk__server_unref(listener->server);
 }
 
 void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
@@ -269,11 +264,9 @@ void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
   /* A place that is granted from now on would be nobody's. */
   if (listener->health)
     valk_gate_settle(&listener->server->health_gate, thread->index, 0);
-  uv_poll_stop(&listener->poll);
-  uv_close((uv_handle_t *) &listener->poll, on_closed);
   valk_system_t *system = thread->system;
   uv_mutex_lock(&system->lock); /* a snapshot may be asking for the backlog */
-  close(listener->fd);
+  valk__poll_close(&thread->poller, &listener->poll);
   listener->fd = -1;
   uv_mutex_unlock(&system->lock);
 }
@@ -297,7 +290,7 @@ void valk__listeners_press(valk_thread_t *thread) {
       paused = true;
       waiting = waiting || valk__listener_waiting(&server->listener) > 0;
     }
-    resume_listener(&server->health);
+    resume_listener(thread, &server->health);
   }
   uv_mutex_unlock(&system->lock);
   if (!paused)

@@ -1,4 +1,4 @@
-/* An engine thread: its loop, its turns, its deadlines. */
+/* An engine thread: its turns, its sleep, its deadlines. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -91,9 +91,9 @@ static void run_deadlines(valk_thread_t *thread) {
 /* ---- signals and mail ---- */
 
 void valk__thread_signal(valk_thread_t *thread, unsigned signals) {
-  /* Only the first signal after a turn pays for the wake-up. */
-  if (atomic_fetch_or(&thread->signals, signals) == 0)
-    uv_async_send(&thread->async);
+  /* Only the first signal pays for a wake-up, and only if the thread sleeps. */
+  if (atomic_fetch_or(&thread->signals, signals) == 0 && atomic_load(&thread->asleep))
+    valk__poller_wake(&thread->poller);
 }
 
 void valk__thread_post(valk_thread_t *thread, valk_mail_t *mail) {
@@ -209,21 +209,8 @@ static void end_turn(valk_thread_t *thread) {
         valk__list_empty(&thread->dirty))
       break;
   }
-  if (thread->exiting)
-    return;
-  if (thread->again || !valk__list_empty(&thread->dirty) || thread->consumers_called) {
-    thread->again = false;
-    uv_async_send(&thread->async);
-  }
-}
-
-static void on_prepare(uv_prepare_t *prepare) {
-  end_turn(prepare->data);
-}
-
-/* The turn itself is in on_prepare; this only ends the loop's sleep. */
-static void on_async(uv_async_t *async) {
-  (void) async;
+  if (!valk__list_empty(&thread->dirty) || thread->consumers_called)
+    thread->again = true;
 }
 
 /* ---- the timer ---- */
@@ -252,9 +239,7 @@ static void housekeeping(valk_thread_t *thread) {
   }
 }
 
-static void on_timer(uv_timer_t *timer) {
-  valk_thread_t *thread = timer->data;
-  thread->timer_at_ms = 0;
+static void on_timer(valk_thread_t *thread) {
   uint64_t now = valk__now_ms(thread);
   thread->turn_ns = valk__clock_ns();
   run_deadlines(thread);
@@ -284,19 +269,16 @@ static void on_timer(uv_timer_t *timer) {
     if (at < next)
       next = at;
   }
-  timer_at(thread, next);
+  thread->timer_at_ms = next;
 }
 
 static void timer_at(valk_thread_t *thread, uint64_t at_ms) {
-  if (thread->timer_at_ms != 0 && thread->timer_at_ms <= at_ms)
-    return;
-  uint64_t now = valk__now_ms(thread);
-  thread->timer_at_ms = at_ms;
-  uv_timer_start(&thread->timer, on_timer, at_ms > now ? at_ms - now : 1, 0);
+  if (at_ms < thread->timer_at_ms)
+    thread->timer_at_ms = at_ms;
 }
 
 const char *valk__thread_date(valk_thread_t *thread) {
-  /* The loop's clock says when a second has gone by; the wall clock is read only then. */
+  /* The turn's clock says when a second has gone by; the wall clock is read only then. */
   uint64_t second = valk__now_ms(thread) / 250;
   if (second != thread->date_s || thread->date[0] == '\0') {
     struct timespec wall;
@@ -327,8 +309,13 @@ uint32_t valk__thread_random(valk_thread_t *thread) {
 
 /* ---- life ---- */
 
-static void on_closed_handle(uv_handle_t *handle) {
-  (void) handle;
+static void read_clock(valk_thread_t *thread) {
+  thread->now_ms = uv_hrtime() / 1000000;
+}
+
+static int sleep_ms(valk_thread_t *thread) {
+  uint64_t now = valk__now_ms(thread);
+  return thread->timer_at_ms > now ? (int) (thread->timer_at_ms - now) : 0;
 }
 
 static void run(void *argument) {
@@ -337,25 +324,23 @@ static void run(void *argument) {
   snprintf(name, sizeof(name), "valk-io-%u", thread->index);
   prctl(PR_SET_NAME, name);
   valk_ledger_keep(&thread->spares);
-  uv_run(&thread->loop, UV_RUN_DEFAULT);
+  for (;;) {
+    end_turn(thread);
+    valk__poller_bury(&thread->poller);
+    if (thread->exiting && thread->poller.count == 0)
+      break;
+    atomic_store(&thread->asleep, true);
+    bool awake = thread->again || atomic_load(&thread->signals) != 0;
+    thread->again = false;
+    valk__poller_sleep(&thread->poller, awake ? 0 : sleep_ms(thread));
+    atomic_store(&thread->asleep, false);
+    read_clock(thread);
+    if (valk__now_ms(thread) >= thread->timer_at_ms)
+      on_timer(thread);
+    valk__poller_call(&thread->poller);
+  }
   valk_ledger_keep(NULL);
   valk__blocks_trim();
-}
-
-static void close_loop(valk_thread_t *thread) {
-  /* Handles are closed by now; a last round lets their callbacks run when the thread never ran. */
-  uv_run(&thread->loop, UV_RUN_DEFAULT);
-  int result = uv_loop_close(&thread->loop);
-  if (result != 0) {
-    fprintf(stderr, "valk: an engine thread's loop still has handles (%s)\n", uv_strerror(result));
-    abort();
-  }
-}
-
-static void close_handles(valk_thread_t *thread) {
-  uv_close((uv_handle_t *) &thread->async, on_closed_handle);
-  uv_close((uv_handle_t *) &thread->prepare, on_closed_handle);
-  uv_close((uv_handle_t *) &thread->timer, on_closed_handle);
 }
 
 int valk__thread_start(valk_system_t *system, unsigned index) {
@@ -377,40 +362,25 @@ int valk__thread_start(valk_system_t *system, unsigned index) {
   valk__connection_deadlines(thread);
   valk__request_deadlines(thread);
   valk__admission_deadlines(thread);
-  int result = valk__fault(VALK_FAULT_THREAD) ? UV_EMFILE : uv_loop_init(&thread->loop);
+  int result = valk__poller_init(&thread->poller);
   if (result != 0)
     return result;
   result = valk__fault(VALK_FAULT_LOCK) ? -errno : uv_mutex_init(&thread->mail_lock);
   if (result != 0) {
-    uv_loop_close(&thread->loop);
+    valk__poller_deinit(&thread->poller);
     return result;
   }
-  result = valk__fault(VALK_FAULT_THREAD) ? UV_EMFILE
-                                          : uv_async_init(&thread->loop, &thread->async, on_async);
-  if (result != 0) {
-    uv_mutex_destroy(&thread->mail_lock);
-    uv_loop_close(&thread->loop);
-    return result;
-  }
-  thread->async.data = thread;
-  thread->loop.data = thread;
-  uv_prepare_init(&thread->loop, &thread->prepare);
-  thread->prepare.data = thread;
-  uv_prepare_start(&thread->prepare, on_prepare);
-  uv_timer_init(&thread->loop, &thread->timer);
-  thread->timer.data = thread;
+  read_clock(thread);
   thread->housekeeping_ms = valk__now_ms(thread);
-  timer_at(thread, thread->housekeeping_ms + HEARTBEAT_MS);
-  /* The loop's handles keep it alive until close_handles; 512 KiB is ample, since nothing recurses.
-   */
+  thread->timer_at_ms = thread->housekeeping_ms + HEARTBEAT_MS;
+  /* 512 KiB is ample, since nothing recurses. */
   uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = 512u << 10};
   result = valk__fault(VALK_FAULT_THREAD)
                ? UV_EAGAIN
                : uv_thread_create_ex(&thread->handle, &options, run, thread);
   if (result != 0) {
-    close_handles(thread);
-    close_loop(thread);
     uv_mutex_destroy(&thread->mail_lock);
+    valk__poller_deinit(&thread->poller);
     return result;
   }
   return 0;
@@ -419,7 +389,6 @@ int valk__thread_start(valk_system_t *system, unsigned index) {
 static void open_exit(valk_thread_t *thread, valk_mail_t *mail) {
   (void) mail; /* part of the thread */
   thread->exiting = true;
-  close_handles(thread);
 }
 
 void valk__thread_stop(valk_thread_t *thread) {
@@ -433,7 +402,8 @@ void valk__thread_join(valk_thread_t *thread) {
 
 void valk__thread_deinit(valk_thread_t *thread) {
   open_mail(thread); /* what came after the last turn */
-  close_loop(thread);
+  valk__poller_bury(&thread->poller);
+  valk__poller_deinit(&thread->poller);
   uv_mutex_destroy(&thread->mail_lock);
   valk__requests_free(thread);
   assert(thread->spares.bytes == 0);

@@ -271,7 +271,7 @@ typedef struct valk_consumer {
   /* The request ends here: its pointer and handle are dead after this call. Comes exactly once for
    * each on_request that returned 0, unless on_drop returned true for it. Engine. */
   void (*on_end)(void *data, valk_request_t *request);
-  /* The end of a loop turn on |thread|, or of a part of it that had many connections, in which any
+  /* The end of a turn on |thread|, or of a part of it that had many connections, in which any
    * of the above was called. Engine. */
   void (*on_turn)(void *data, unsigned thread);
   /* After valk_system_wake: take in what other threads left. Engine. */

@@ -1,0 +1,190 @@
+/* What an engine thread sleeps on. */
+#include "test.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../core/fault.h"
+#include "../core/poller.h"
+
+typedef struct {
+  valk_poll_t poll;
+  int peer;
+  unsigned calls;
+  unsigned ended;
+} end_t;
+
+static valk_poller_t poller;
+
+static void on_ready(valk_poll_t *poll) {
+  VALK_CONTAINER(poll, end_t, poll)->calls++;
+}
+
+static void on_closed(valk_poll_t *poll) {
+  VALK_CONTAINER(poll, end_t, poll)->ended++;
+}
+
+static void open_end(end_t *end, bool level) {
+  int pair[2];
+  ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair));
+  *end = (end_t){.peer = pair[1], .poll = {.on_ready = on_ready, .on_closed = on_closed}};
+  ASSERT_OK(valk__poll_open(&poller, &end->poll, pair[0], level));
+}
+
+static void close_end(end_t *end) {
+  close(end->peer);
+  valk__poll_close(&poller, &end->poll);
+  ASSERT_EQ(end->ended, 0u);
+  valk__poller_bury(&poller);
+  ASSERT_EQ(end->ended, 1u);
+}
+
+/* One round that does not sleep. */
+static void round_trip(void) {
+  valk__poller_sleep(&poller, 0);
+  valk__poller_call(&poller);
+}
+
+static void say(const end_t *end, const char *word) {
+  ASSERT_EQ(write(end->peer, word, strlen(word)), (ssize_t) strlen(word));
+}
+
+TEST(poller_tells_once) {
+  end_t end;
+  char bytes[16];
+  ASSERT_OK(valk__poller_init(&poller));
+  open_end(&end, false);
+  round_trip();
+  ASSERT_EQ(end.calls, 1u); /* it may be written */
+  ASSERT_EQ(end.poll.ready, 0u);
+  say(&end, "one");
+  round_trip();
+  ASSERT_EQ(end.calls, 2u);
+  ASSERT_EQ(end.poll.ready, (unsigned) VALK_POLL_READ);
+  round_trip();
+  ASSERT_EQ(end.calls, 2u); /* though nobody has read it */
+  say(&end, "two");
+  round_trip();
+  ASSERT_EQ(end.calls, 3u);
+  ASSERT_EQ(read(end.poll.fd, bytes, sizeof bytes), 6);
+  shutdown(end.peer, SHUT_WR);
+  round_trip();
+  ASSERT_EQ(end.poll.ready, (unsigned) (VALK_POLL_READ | VALK_POLL_END));
+  close_end(&end);
+  valk__poller_deinit(&poller);
+}
+
+TEST(poller_calls_again_who_asks) {
+  end_t end;
+  ASSERT_OK(valk__poller_init(&poller));
+  open_end(&end, false);
+  round_trip();
+  for (unsigned i = 2; i < 5; i++) {
+    valk__poll_again(&poller, &end.poll);
+    valk__poll_again(&poller, &end.poll);
+    valk__poller_sleep(&poller, -1); /* does not */
+    valk__poller_call(&poller);
+    ASSERT_EQ(end.calls, i);
+  }
+  round_trip();
+  ASSERT_EQ(end.calls, 4u);
+  /* Not who has closed since. */
+  valk__poll_again(&poller, &end.poll);
+  close_end(&end);
+  valk__poll_again(&poller, &end.poll);
+  round_trip();
+  ASSERT_EQ(end.calls, 4u);
+  ASSERT_EQ(poller.count, 0u);
+  valk__poller_deinit(&poller);
+}
+
+TEST(poller_tells_of_a_level_as_long_as_it_is_asked_to) {
+  end_t end;
+  ASSERT_OK(valk__poller_init(&poller));
+  open_end(&end, true);
+  say(&end, "one");
+  round_trip();
+  ASSERT_EQ(end.calls, 0u);
+  ASSERT_OK(valk__poll_level(&poller, &end.poll, true));
+  round_trip();
+  round_trip();
+  ASSERT_EQ(end.calls, 2u);
+  ASSERT_OK(valk__poll_level(&poller, &end.poll, false));
+  round_trip();
+  ASSERT_EQ(end.calls, 2u);
+  close_end(&end);
+  valk__poller_deinit(&poller);
+}
+
+static end_t others[2];
+
+static void close_the_other(valk_poll_t *poll) {
+  end_t *end = VALK_CONTAINER(poll, end_t, poll);
+  end_t *other = &others[end == &others[0]];
+  end->calls++;
+  if (end->calls == 1 && other->poll.on_ready != NULL)
+    valk__poll_close(&poller, &other->poll);
+}
+
+/* Both are ready, and the first that is called closes the other. */
+TEST(poller_calls_nobody_who_has_closed) {
+  ASSERT_OK(valk__poller_init(&poller));
+  for (int i = 0; i < 2; i++) {
+    open_end(&others[i], false);
+    others[i].poll.on_ready = close_the_other;
+  }
+  round_trip();
+  ASSERT_EQ(others[0].calls + others[1].calls, 1u);
+  ASSERT_EQ(poller.count, 2u);
+  valk__poller_bury(&poller);
+  ASSERT_EQ(others[0].ended + others[1].ended, 1u);
+  ASSERT_EQ(poller.count, 1u);
+  end_t *left = &others[others[0].ended];
+  close(others[0].peer);
+  close(others[1].peer);
+  valk__poll_close(&poller, &left->poll);
+  valk__poller_bury(&poller);
+  valk__poller_deinit(&poller);
+}
+
+static void wake(void *argument) {
+  (void) argument;
+  valk__poller_wake(&poller);
+}
+
+TEST(poller_is_woken) {
+  ASSERT_OK(valk__poller_init(&poller));
+  for (int i = 0; i < 3; i++) {
+    /* During the sleep or before it. */
+    uv_thread_t thread;
+    ASSERT_OK(uv_thread_create(&thread, wake, NULL));
+    valk__poller_sleep(&poller, -1);
+    valk__poller_call(&poller);
+    ASSERT_OK(uv_thread_join(&thread));
+  }
+  valk__poller_deinit(&poller);
+}
+
+#if defined(VALK_FAULTS) && VALK_FAULTS
+TEST(poller_without_descriptors_is_not_made) {
+  for (uint64_t nth = 1; nth <= 3; nth++) {
+    valk__fault_arm(VALK_FAULT_THREAD, nth, false, EMFILE);
+    ASSERT_EQ(valk__poller_init(&poller), -EMFILE);
+  }
+  valk__fault_arm(VALK_FAULT_THREAD, 0, false, 0);
+  ASSERT_OK(valk__poller_init(&poller));
+  end_t end;
+  open_end(&end, true);
+  valk__fault_arm(VALK_FAULT_POLL, 1, true, ENOSPC);
+  ASSERT_EQ(valk__poll_level(&poller, &end.poll, true), -ENOSPC);
+  ASSERT_OK(valk__poll_level(&poller, &end.poll, false));
+  valk_poll_t poll = {.on_ready = on_ready};
+  ASSERT_EQ(valk__poll_open(&poller, &poll, end.peer, false), -ENOSPC);
+  ASSERT_EQ(poller.count, 1u);
+  valk__fault_arm(VALK_FAULT_POLL, 0, false, 0);
+  close_end(&end);
+  valk__poller_deinit(&poller);
+}
+#endif
