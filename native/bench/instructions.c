@@ -305,6 +305,15 @@ static void submit(peer_t *peer, const char *method, const char *path) {
   peer->open++;
 }
 
+static SSL_SESSION *newest; /* that a server gave */
+
+static int on_session(SSL *ssl, SSL_SESSION *session) {
+  (void) ssl;
+  SSL_SESSION_free(newest);
+  newest = session;
+  return 1;
+}
+
 /* Connects, shakes hands and exchanges SETTINGS; resumes |session| if it is not NULL. */
 static void peer_open(peer_t *peer, uint16_t port, SSL_SESSION *session) {
   memset(peer, 0, sizeof(*peer));
@@ -350,7 +359,8 @@ static void peer_open(peer_t *peer, uint16_t port, SSL_SESSION *session) {
 
 /* Returns when the server has closed it too. */
 static SSL_SESSION *peer_close(peer_t *peer) {
-  SSL_SESSION *session = SSL_get1_session(peer->ssl);
+  SSL_SESSION *session = newest;
+  newest = NULL;
   SSL_shutdown(peer->ssl);
   push(peer);
   shutdown(peer->fd, SHUT_WR);
@@ -398,9 +408,11 @@ typedef struct {
 static void print_circumstances(void) {
   valk_versions_t versions;
   valk_versions(&versions);
-  printf("with gcc %s, glibc %s, libuv %s, OpenSSL %s, nghttp2 %s%s\n", __VERSION__,
-         gnu_get_libc_version(), versions.uv_runtime, versions.openssl_runtime,
-         versions.nghttp2_runtime, __builtin_cpu_supports("avx2") ? ", AVX2" : "");
+  printf("with gcc %s, glibc %s, libuv %s, %s%s, nghttp2 %s%s\n", __VERSION__,
+         gnu_get_libc_version(), versions.uv_runtime,
+         strncmp(versions.openssl_runtime, "AWS-LC", 6) == 0 ? "" : "OpenSSL ",
+         versions.openssl_runtime, versions.nghttp2_runtime,
+         __builtin_cpu_supports("avx2") ? ", AVX2" : "");
 }
 
 static int be_client(uint16_t port) {
@@ -413,6 +425,8 @@ static int be_client(uint16_t port) {
   };
   print_circumstances();
   context = SSL_CTX_new(TLS_client_method());
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_sess_set_new_cb(context, on_session);
   SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256");
   SSL_CTX_set1_groups_list(context, "X25519");
   peer_t control;

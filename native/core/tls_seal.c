@@ -20,13 +20,14 @@ bool valk__tls_suites_init(valk__tls_suites_t *suites) {
     valk__tls_suite_t *suite = &suites->suite[i];
     suite->id = suites_of_13[i].id;
     suite->key_length = suites_of_13[i].key_length;
-    suite->digest = suite->id == 0x1302 ? EVP_sha384() : EVP_sha256();
 #if VALK__TLS_AWSLC
+    suite->digest = suite->id == 0x1302 ? EVP_sha384() : EVP_sha256();
     suite->cipher = ciphers[i];
 #else
+    suite->digest = EVP_MD_fetch(NULL, suite->id == 0x1302 ? "SHA384" : "SHA256", NULL);
     suite->cipher = EVP_CIPHER_fetch(NULL, suites_of_13[i].name, NULL);
 #endif
-    if (!suite->cipher) {
+    if (!suite->cipher || !suite->digest) {
       return false;
     }
   }
@@ -39,6 +40,7 @@ void valk__tls_suites_free(valk__tls_suites_t *suites) {
 #else
   for (unsigned i = 0; i < VALK__TLS_SUITES; i++) {
     EVP_CIPHER_free(suites->suite[i].cipher);
+    EVP_MD_free(suites->suite[i].digest);
   }
 #endif
 }
@@ -54,6 +56,29 @@ const valk__tls_suite_t *valk__tls_suite(const valk__tls_suites_t *suites, uint1
 
 /* ---- secrets and keys ---- */
 
+#define BLOCK_MAX 128u /* SHA-384's */
+
+/* HMAC (RFC 2104) with a key that is no longer than a block. OpenSSL's own looks its algorithms up
+ * by name, each time: 75,000 instructions. */
+static bool hmac(const EVP_MD *digest, const uint8_t *key, const uint8_t *data, size_t length,
+                 uint8_t *out) {
+  size_t block = (size_t) EVP_MD_block_size(digest), size = (size_t) EVP_MD_size(digest);
+  uint8_t pad[BLOCK_MAX];
+  EVP_MD_CTX *context = EVP_MD_CTX_new();
+  bool done = context != NULL;
+  for (int outer = 0; done && outer < 2; outer++) {
+    for (size_t i = 0; i < block; i++) {
+      pad[i] = (uint8_t) ((i < size ? key[i] : 0) ^ (outer ? 0x5c : 0x36));
+    }
+    done = EVP_DigestInit_ex(context, digest, NULL) && EVP_DigestUpdate(context, pad, block) &&
+           EVP_DigestUpdate(context, outer ? out : data, outer ? size : length) &&
+           EVP_DigestFinal_ex(context, out, NULL);
+  }
+  EVP_MD_CTX_free(context);
+  OPENSSL_cleanse(pad, sizeof pad);
+  return done;
+}
+
 /* HKDF-Expand-Label with an empty context (RFC 8446, section 7.1), of one digest at most: that is
  * one HMAC (RFC 5869, section 2.3). */
 static bool expand(const valk__tls_suite_t *suite, const uint8_t *secret, const char *label,
@@ -66,8 +91,7 @@ static bool expand(const valk__tls_suite_t *suite, const uint8_t *secret, const 
   info[size++] = 0; /* the context's length */
   info[size++] = 1; /* the first block */
   uint8_t block[EVP_MAX_MD_SIZE];
-  bool done = HMAC(suite->digest, secret, (int) EVP_MD_size(suite->digest), info, size, block,
-                   NULL) != NULL;
+  bool done = hmac(suite->digest, secret, info, size, block);
   if (done) {
     memcpy(out, block, length);
   }

@@ -24,10 +24,12 @@
 typedef struct {
   uint16_t id;
   uint8_t key_length;
-  const EVP_MD *digest; /* its length is a secret's */
+  /* The digest's length is a secret's. */
 #if VALK__TLS_AWSLC
+  const EVP_MD *digest;
   const EVP_AEAD *cipher;
 #else
+  EVP_MD *digest;
   EVP_CIPHER *cipher;
 #endif
 } valk__tls_suite_t;

@@ -1,5 +1,7 @@
 /* Records that a hostile client may send and a library's never does: made here with the secrets
  * that it tells. */
+#include <openssl/hmac.h>
+
 #include "tls_peer.h"
 
 /* From the key log (RFC 9850): of TLS 1.3 CLIENT_TRAFFIC_SECRET_0, of TLS 1.2 the master secret. */
