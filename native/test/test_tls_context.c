@@ -419,7 +419,8 @@ static void fail_each_allocation(int version, bool sticky) {
   while (run_with_fault(context, version, nth, sticky)) {
     nth += stride();
   }
-  ASSERT_GT(nth, 100u);
+  /* Of TLS 1.2 AWS-LC takes about a hundred. */
+  ASSERT_GT(nth, VALK__TLS_AWSLC ? 50u : 100u);
   ASSERT_FALSE(run_with_fault(context, version, 0, false));
   valk_tls_context_unref(context);
 }
