@@ -379,6 +379,31 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen
 
 #if VALK__TLS_AWSLC
 
+/* What signs and is taken in a handshake: what AWS-LC begins with, but without SHA-1, which a
+ * client of TLS 1.2 could ask for, and with Ed25519 for clients' certificates too. OpenSSL's
+ * security level says as much. */
+static const uint16_t signatures[] = {
+    SSL_SIGN_ED25519,
+    SSL_SIGN_ECDSA_SECP256R1_SHA256,
+    SSL_SIGN_RSA_PSS_RSAE_SHA256,
+    SSL_SIGN_RSA_PKCS1_SHA256,
+    SSL_SIGN_ECDSA_SECP384R1_SHA384,
+    SSL_SIGN_RSA_PSS_RSAE_SHA384,
+    SSL_SIGN_RSA_PKCS1_SHA384,
+    SSL_SIGN_ECDSA_SECP521R1_SHA512,
+    SSL_SIGN_RSA_PSS_RSAE_SHA512,
+    SSL_SIGN_RSA_PKCS1_SHA512,
+    SSL_SIGN_MLDSA44,
+    SSL_SIGN_MLDSA65,
+    SSL_SIGN_MLDSA87,
+};
+
+static bool choose_signatures(SSL_CTX *ssl_context) {
+  size_t count = sizeof signatures / sizeof *signatures;
+  return SSL_CTX_set_signing_algorithm_prefs(ssl_context, signatures, count) &&
+         SSL_CTX_set_verify_algorithm_prefs(ssl_context, signatures, count);
+}
+
 /* Narrows the suites of TLS 1.3 for a client that puts ChaCha20 first, or has AES-256 alone. */
 static enum ssl_select_cert_result_t on_client_hello(const SSL_CLIENT_HELLO *hello) {
   const char *only = NULL;
@@ -428,6 +453,11 @@ static bool configure(SSL_CTX *ssl_context) {
   SSL_CTX_set_info_callback(ssl_context, valk__tls_on_info);
 #if VALK__TLS_AWSLC
   SSL_CTX_set_select_certificate_cb(ssl_context, on_client_hello);
+  /* Of TLS 1.3, as the timeout above is of TLS 1.2: what clients are told of a ticket's life. */
+  SSL_CTX_set_session_psk_dhe_timeout(ssl_context, VALK_TLS_TICKET_LIFETIME_S);
+  if (!choose_signatures(ssl_context)) {
+    return false;
+  }
 #endif
   valk__tls_hand_over_watch(ssl_context);
   return SSL_CTX_set_min_proto_version(ssl_context, TLS1_2_VERSION) &&

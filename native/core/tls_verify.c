@@ -17,18 +17,42 @@
 #define RSA_BITS_MIN 2048
 #define CURVE_BITS_MIN 224
 
+/* What it was signed with; of RSASSA-PSS the parameters say it (RFC 4055, section 3.1). */
+static int digest_of(const X509 *certificate) {
+  int digest = NID_undef;
+  if (X509_get_signature_nid(certificate) != NID_rsassaPss) {
+    (void) OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest, NULL);
+    return digest;
+  }
+  const X509_ALGOR *algorithm = NULL;
+  const void *value = NULL;
+  int type = V_ASN1_UNDEF;
+  X509_get0_signature(NULL, &algorithm, certificate);
+  X509_ALGOR_get0(NULL, &type, &value, algorithm);
+  if (type != V_ASN1_SEQUENCE) {
+    return NID_sha1; /* the default */
+  }
+  const uint8_t *der = ASN1_STRING_get0_data(value);
+  RSA_PSS_PARAMS *parameters = d2i_RSA_PSS_PARAMS(NULL, &der, ASN1_STRING_length(value));
+  if (parameters && parameters->hashAlgorithm) {
+    digest = OBJ_obj2nid(parameters->hashAlgorithm->algorithm);
+  } else {
+    digest = NID_sha1;
+  }
+  RSA_PSS_PARAMS_free(parameters);
+  return digest;
+}
+
 const char *valk__tls_weakness(X509 *certificate, bool leaf) {
   const EVP_PKEY *key = X509_get0_pubkey(certificate);
   int least = key && EVP_PKEY_id(key) == EVP_PKEY_RSA ? RSA_BITS_MIN : CURVE_BITS_MIN;
   if (!key || EVP_PKEY_bits(key) < least) {
     return leaf ? "ee key too small" : "ca key too small";
   }
-  int digest = NID_undef;
   bool self_signed =
       X509_NAME_cmp(X509_get_subject_name(certificate), X509_get_issuer_name(certificate)) == 0;
-  bool known = OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest, NULL) == 1;
-  return known && !self_signed && (digest == NID_md5 || digest == NID_sha1) ? "ca md too weak"
-                                                                            : NULL;
+  int digest = digest_of(certificate);
+  return !self_signed && (digest == NID_md5 || digest == NID_sha1) ? "ca md too weak" : NULL;
 }
 
 /* Of each certificate of a client's chain that is good otherwise. */

@@ -63,6 +63,15 @@ static inline bool test_flush(SSL *ssl) {
 #endif
 }
 
+/* What a client of TLS 1.3 was told of its ticket's life, in seconds. */
+static inline unsigned long test_ticket_life_s(const SSL_SESSION *session) {
+#if VALK__TLS_AWSLC
+  return SSL_SESSION_get_timeout(session);
+#else
+  return SSL_SESSION_get_ticket_lifetime_hint(session);
+#endif
+}
+
 /* Has a client take every signature that a certificate may have. */
 static inline bool test_take_every_signature(SSL *ssl) {
 #if VALK__TLS_AWSLC

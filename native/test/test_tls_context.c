@@ -44,6 +44,9 @@ TEST(tls_tickets_resume_a_session) {
     SSL_SESSION *session = NULL;
     ASSERT_FALSE(resumes(context, versions[i], &session));
     ASSERT_NOT_NULL(session);
+    if (versions[i] == TLS1_3_VERSION) {
+      ASSERT_EQ(test_ticket_life_s(session), VALK_TLS_TICKET_LIFETIME_S);
+    }
     for (int n = 0; n < 3; n++) {
       ASSERT_TRUE(resumes(context, versions[i], &session));
     }

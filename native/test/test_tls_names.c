@@ -2,6 +2,8 @@
  * tickets. */
 #include <malloc.h>
 
+#include <openssl/x509v3.h>
+
 #include "tls_peer.h"
 
 static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
@@ -125,6 +127,74 @@ TEST(tls_clients_show_certificates) {
   peer_free_pair(&server);
   peer_free_pair(&friend);
   peer_free_pair(&stranger);
+}
+
+/* A pair with an RSA key, whose certificate |issuer| signs with |digest|; NULL: an authority. */
+static peer_pair_t make_rsa_pair(int bits, const peer_pair_t *issuer, const EVP_MD *digest,
+                                 bool pss) {
+  peer_pair_t pair = {.evp = EVP_RSA_gen(bits)};
+  ASSERT(pair.evp);
+  pair.x509 = peer_certificate(pair.evp, issuer ? "client" : "authority",
+                               issuer ? issuer->x509 : NULL, issuer ? issuer->evp : NULL);
+  if (issuer) {
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *key_context = NULL;
+    ASSERT(EVP_DigestSignInit(context, &key_context, digest, NULL, issuer->evp));
+    ASSERT(!pss || EVP_PKEY_CTX_set_rsa_padding(key_context, RSA_PKCS1_PSS_PADDING));
+    ASSERT(X509_sign_ctx(pair.x509, context) > 0);
+    EVP_MD_CTX_free(context);
+  }
+  if (!issuer) {
+    BASIC_CONSTRAINTS *authority = BASIC_CONSTRAINTS_new();
+    authority->ca = 0xff;
+    ASSERT_EQ(X509_add1_ext_i2d(pair.x509, NID_basic_constraints, authority, 1, 0), 1);
+    ASSERT(X509_sign(pair.x509, pair.evp, EVP_sha256()) > 0);
+    BASIC_CONSTRAINTS_free(authority);
+  }
+  pair.key = peer_key_pem(pair.evp, NULL);
+  pair.certificate = peer_certificate_pem(pair.x509);
+  return pair;
+}
+
+/* 112 bits of security: RSA of 2048 bits, no SHA-1 (NIST SP 800-57 part 1). */
+TEST(tls_clients_of_too_little_strength_are_refused) {
+  ASSERT_OK(valk_tls_init());
+  peer_pair_t authority = make_rsa_pair(2048, NULL, NULL, false);
+  peer_pair_t clients[] = {make_rsa_pair(2048, &authority, EVP_sha256(), false),
+                           make_rsa_pair(2048, &authority, EVP_sha256(), true),
+                           make_rsa_pair(1024, &authority, EVP_sha256(), false),
+                           make_rsa_pair(2048, &authority, EVP_sha1(), false),
+                           make_rsa_pair(2048, &authority, EVP_sha1(), true)};
+  valk_tls_options_t options = peer_options(authority.key, authority.certificate);
+  options.request_certificate = true;
+  options.reject_unauthorized = true;
+  options.ca = authority.certificate;
+  options.ca_length = strlen(authority.certificate);
+  valk_tls_context_t *context = make(&options);
+  for (size_t i = 0; i < sizeof clients / sizeof *clients; i++) {
+    for (int j = 0; j < 2; j++) {
+      printf("# client %zu\n", i);
+      ASSERT_EQ(lets_in(context, versions[j], &clients[i], false, ""), i < 2);
+    }
+    peer_free_pair(&clients[i]);
+  }
+  valk_tls_context_unref(context);
+  peer_free_pair(&authority);
+}
+
+/* TLS 1.2 knows SHA-1 for what is signed in a handshake (RFC 5246, section 7.4.1.4.1). */
+TEST(tls_sha1_signs_no_handshake) {
+  valk_tls_context_t *context = peer_context((valk_tls_init(), EVP_RSA_gen(2048)));
+  static const char *const lists[] = {"RSA+SHA1", "RSA+SHA256"};
+  for (int i = 0; i < 2; i++) {
+    peer_t peer;
+    ASSERT_OK(peer_open(&peer, context,
+                        &(peer_options_t){.version = TLS1_2_VERSION, .alpn = PEER_ALPN_H2}));
+    ASSERT(SSL_set1_sigalgs_list(peer.client, lists[i]));
+    ASSERT_EQ(peer_shake_hands(&peer), i == 1);
+    peer_close(&peer);
+  }
+  valk_tls_context_unref(context);
 }
 
 /* What a name of |options| takes beside the first one: bytes on malloc's heap. */
