@@ -338,8 +338,8 @@ valk_tls_result_t valk_tls_shutdown(valk_tls_t *tls, valk_tls_output_t *output) 
   if (tls->traffic.suite) {
     return end(tls, valk__tls_traffic_shutdown(tls));
   }
-  /* Inside a handshake there is nothing to close. */
-  if (SSL_in_init(tls->ssl) || (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN)) {
+  /* Inside a handshake there is nothing to close; it lasts until its ticket is written. */
+  if (!tls->handshaken || (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN)) {
     return end(tls, VALK_TLS_OK);
   }
   int done = SSL_shutdown(tls->ssl);

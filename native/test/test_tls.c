@@ -479,6 +479,34 @@ TEST(tls_renegotiation_is_refused) {
 }
 #endif
 
+/* Where the ticket found no room the handshake goes on, and close_notify does not get in between.
+ */
+TEST(tls_shutdown_waits_for_the_ticket) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  peer_t peer;
+  size_t written = 0;
+  ASSERT_OK(peer_open(&peer, context,
+                      &(peer_options_t){.version = TLS1_3_VERSION, .alpn = PEER_ALPN_H2}));
+  ASSERT_EQ(SSL_do_handshake(peer.client), -1);
+  ASSERT_EQ(peer_carry(&peer), VALK_TLS_WANT_INPUT);
+  ASSERT_EQ(SSL_do_handshake(peer.client), 1);
+  char *data = NULL;
+  long length = BIO_get_mem_data(peer.to_server, &data);
+  valk_tls_input_t input = {(uint8_t *) data, (size_t) length, 0};
+  ASSERT_EQ(peer_read(&peer, &input, 10), VALK_TLS_WANT_OUTPUT);
+  ASSERT_EQ(BIO_reset(peer.to_server), 1);
+  ASSERT_FALSE(valk_tls_handshaken(peer.tls));
+  ASSERT_EQ(peer_shutdown(&peer, 256, &written), VALK_TLS_OK);
+  ASSERT_EQ(written, 0u);
+  valk_tls_input_t nothing = {NULL, 0, 0};
+  ASSERT_EQ(peer_read(&peer, &nothing, VALK_TLS_RECORD_MAX), VALK_TLS_OK);
+  ASSERT_TRUE(valk_tls_handshaken(peer.tls));
+  peer_echo(&peer, "behind it");
+  ASSERT_EQ(peer.sessions, 1u);
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+
 TEST(tls_key_update_is_answered) {
   valk_tls_context_t *context = peer_context(peer_ec_key());
   peer_t peer;
