@@ -96,7 +96,8 @@ valk_tls_result_t valk__tls_traffic_shutdown(valk_tls_t *tls) {
 static valk_tls_result_t on_alert(valk_tls_t *tls, const uint8_t *alert, size_t length) {
   valk__tls_traffic_t *traffic = &tls->traffic;
   if (length != 2) {
-    return refuse(tls, SSL_AD_DECODE_ERROR);
+    /* One of nothing has an alert of its own (RFC 8446, section 5.4). */
+    return refuse(tls, length == 0 ? SSL_AD_UNEXPECTED_MESSAGE : SSL_AD_DECODE_ERROR);
   }
   switch (alert[1]) {
   case SSL_AD_CLOSE_NOTIFY:
@@ -171,6 +172,9 @@ valk_tls_result_t valk__tls_traffic_read(valk_tls_t *tls, uint8_t *plain, size_t
     valk_tls_result_t result = VALK_TLS_OK;
     if (opened.type == SSL3_RT_HANDSHAKE) {
       result = on_message(tls, opened.data, opened.length);
+      if (result == VALK_TLS_OK && traffic->message_length == 0) {
+        return VALK_TLS_OK; /* so that the caller can count it before the next one costs */
+      }
     } else if (traffic->message_length > 0) {
       return refuse(tls, SSL_AD_UNEXPECTED_MESSAGE); /* nothing comes inside one (section 5.1) */
     } else if (opened.type == SSL3_RT_ALERT) {

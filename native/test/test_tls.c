@@ -523,6 +523,7 @@ TEST(tls_key_update_is_answered) {
   char *data = NULL;
   long length = BIO_get_mem_data(peer.to_server, &data);
   valk_tls_input_t input = {(uint8_t *) data, (size_t) length, 0};
+  ASSERT_EQ(peer_read(&peer, &input, 0), VALK_TLS_OK);
   ASSERT_EQ(peer_read(&peer, &input, 0), VALK_TLS_WANT_INPUT);
   ASSERT_EQ(BIO_reset(peer.to_server), 1);
   ASSERT_FALSE(valk_tls_pending_output(peer.tls));

@@ -248,6 +248,23 @@ TEST(tls_message_may_come_in_parts) {
   valk_tls_context_unref(context);
 }
 
+/* A caller that bounds them need not pay for all that came at once. */
+TEST(tls_key_updates_are_taken_one_by_one) {
+  valk_tls_context_t *context = peer_context(peer_ec_key());
+  peer_t peer;
+  open_13(&peer, context);
+  size_t length = make_record_13(0, "\x18\0\0\1\0", 5, crafted);
+  memcpy(crafted + length, crafted, length); /* whose key is not right, but that is found later */
+  valk_tls_input_t input = {crafted, 2 * length, 0};
+  ASSERT_EQ(peer_read(&peer, &input, 256), VALK_TLS_OK);
+  ASSERT_EQ(valk_tls_rekeys(peer.tls), 1u);
+  ASSERT_EQ(input.used, length);
+  ASSERT_EQ(peer_read(&peer, &input, 256), VALK_TLS_FAILED);
+  ASSERT_STR_EQ(valk_tls_error(peer.tls), "bad record");
+  peer_close(&peer);
+  valk_tls_context_unref(context);
+}
+
 /* What may not come after a handshake, of messages and alerts. */
 TEST(tls_bad_messages_end_the_connection) {
   static const struct {
@@ -264,6 +281,7 @@ TEST(tls_bad_messages_end_the_connection) {
       {SSL3_RT_HANDSHAKE, "\x18\0\0\1\0\x18", 6, SSL_AD_UNEXPECTED_MESSAGE, NULL},
       {SSL3_RT_HANDSHAKE, "", 0, SSL_AD_UNEXPECTED_MESSAGE, NULL},
       {SSL3_RT_HANDSHAKE, "\x18\0\0\1\0\x18\0\0\1\0", 10, SSL_AD_UNEXPECTED_MESSAGE, NULL},
+      {SSL3_RT_ALERT, "", 0, SSL_AD_UNEXPECTED_MESSAGE, "unexpected message"},
       {SSL3_RT_ALERT, "\1", 1, SSL_AD_DECODE_ERROR, "unexpected message"},
       {SSL3_RT_ALERT, "\1\0\1\0", 4, SSL_AD_DECODE_ERROR, "unexpected message"},
       {SSL3_RT_ALERT, "\2\x28", 2, 0, "alert of the peer"},
