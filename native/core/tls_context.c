@@ -17,19 +17,19 @@
 #define PEM_LENGTH_MAX (1u << 20)
 
 /* The server's order, but that a client which puts ChaCha20 first gets it. OpenSSL has an option
- * for that. AWS-LC has groups in which the client's order holds, for TLS 1.2; with TLS 1.3 it holds
- * always, but that AES goes before ChaCha20: on_client_hello sees to the rest. */
-#if VALK__TLS_AWSLC
-#define CIPHERS_TLS12                                                                              \
-  "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"                                 \
-  "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"                                     \
-  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
-#define CIPHERS_TLS13 "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
-#else
+ * for that. With AWS-LC the client's order would hold for TLS 1.3, and a common one has ChaCha20
+ * before AES-128: there is one suite, and on_client_hello puts another one in its place. */
 #define CIPHERS_TLS12                                                                              \
   "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                                     \
   "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"                                     \
   "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+#if VALK__TLS_AWSLC
+#define CHACHA_TLS12                                                                               \
+  "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"                                     \
+  "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                                     \
+  "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+#define CIPHERS_TLS13 "TLS_AES_128_GCM_SHA256"
+#else
 #define CIPHERS_TLS13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #endif
 #define GROUPS "X25519:P-256:P-384"
@@ -404,30 +404,45 @@ static bool choose_signatures(SSL_CTX *ssl_context) {
          SSL_CTX_set_verify_algorithm_prefs(ssl_context, signatures, count);
 }
 
-/* Narrows the suites of TLS 1.3 for a client that puts ChaCha20 first, or has AES-256 alone. */
+/* Chooses for a client that puts ChaCha20 before all else that is here, or has no AES-128. */
 static enum ssl_select_cert_result_t on_client_hello(const SSL_CLIENT_HELLO *hello) {
-  const char *only = NULL;
-  bool first = true;
+  bool aes_128 = false, aes_256 = false, chacha = false;
+  bool chacha_first_13 = false, chacha_first_12 = false, first = true;
   for (size_t i = 0; i + 1 < hello->cipher_suites_len; i += 2) {
     switch (hello->cipher_suites[i] << 8 | hello->cipher_suites[i + 1]) {
     case 0x1301:
-      return ssl_select_cert_success;
+      aes_128 = true;
+      break;
     case 0x1302:
-      only = "TLS_AES_256_GCM_SHA384";
-      first = false;
+      aes_256 = true;
       break;
     case 0x1303:
-      if (first) {
-        only = "TLS_CHACHA20_POLY1305_SHA256";
-        i = hello->cipher_suites_len;
-      }
+      chacha = true;
+      chacha_first_13 |= first;
+      break;
+    case 0xcca8: /* ECDHE-RSA, ECDHE-ECDSA (RFC 7905) */
+    case 0xcca9:
+      chacha_first_12 |= first;
+      break;
+    case 0xc02b: /* with AES-GCM (RFC 5289) */
+    case 0xc02c:
+    case 0xc02f:
+    case 0xc030:
       break;
     default:
-      break;
+      continue;
     }
+    first = false;
   }
-  return only && !SSL_set_ciphersuites(hello->ssl, only) ? ssl_select_cert_error
-                                                         : ssl_select_cert_success;
+  int done = 1;
+  if (chacha && (chacha_first_13 || (!aes_128 && !aes_256))) {
+    done = SSL_set_ciphersuites(hello->ssl, "TLS_CHACHA20_POLY1305_SHA256");
+  } else if (aes_256 && !aes_128) {
+    done = SSL_set_ciphersuites(hello->ssl, "TLS_AES_256_GCM_SHA384");
+  } else if (chacha_first_12) {
+    done = SSL_set_cipher_list(hello->ssl, CHACHA_TLS12);
+  }
+  return done == 1 ? ssl_select_cert_success : ssl_select_cert_error;
 }
 
 #endif

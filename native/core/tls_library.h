@@ -23,7 +23,7 @@ typedef STACK_OF(CRYPTO_BUFFER) valk__tls_names_t;
 #define VALK__TLS_LIBRARY "AWS-LC " AWSLC_VERSION_NUMBER_STRING
 #define ERR_raise(library, reason) ERR_put_error((library), 0, (reason), __FILE__, __LINE__)
 #define SSL_get1_peer_certificate SSL_get_peer_certificate
-/* Whether it prefers ChaCha20 for who does is the library's: it looks at its own processor. */
+/* It has no such option: see on_client_hello in tls_context.c. */
 #define SSL_OP_PRIORITIZE_CHACHA 0
 
 #else
