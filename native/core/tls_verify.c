@@ -45,7 +45,9 @@ static int digest_of(const X509 *certificate) {
 
 const char *valk__tls_weakness(X509 *certificate, bool leaf) {
   const EVP_PKEY *key = X509_get0_pubkey(certificate);
-  int least = key && EVP_PKEY_id(key) == EVP_PKEY_RSA ? RSA_BITS_MIN : CURVE_BITS_MIN;
+  int type = key ? EVP_PKEY_id(key) : EVP_PKEY_NONE;
+  /* RSA, RSA that is for PSS alone, and DSA are as strong as their length says. */
+  int least = type == EVP_PKEY_EC || type == EVP_PKEY_ED25519 ? CURVE_BITS_MIN : RSA_BITS_MIN;
   if (!key || EVP_PKEY_bits(key) < least) {
     return leaf ? "ee key too small" : "ca key too small";
   }

@@ -2,6 +2,8 @@
  * tickets. */
 #include <malloc.h>
 
+#include <openssl/dsa.h>
+#include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
 #include "tls_peer.h"
@@ -129,57 +131,88 @@ TEST(tls_clients_show_certificates) {
   peer_free_pair(&stranger);
 }
 
-/* A pair with an RSA key, whose certificate |issuer| signs with |digest|; NULL: an authority. */
-static peer_pair_t make_rsa_pair(int bits, const peer_pair_t *issuer, const EVP_MD *digest,
-                                 bool pss) {
-  peer_pair_t pair = {.evp = EVP_RSA_gen(bits)};
-  ASSERT(pair.evp);
-  pair.x509 = peer_certificate(pair.evp, issuer ? "client" : "authority",
-                               issuer ? issuer->x509 : NULL, issuer ? issuer->evp : NULL);
-  if (issuer) {
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    EVP_PKEY_CTX *key_context = NULL;
-    ASSERT(EVP_DigestSignInit(context, &key_context, digest, NULL, issuer->evp));
-    ASSERT(!pss || EVP_PKEY_CTX_set_rsa_padding(key_context, RSA_PKCS1_PSS_PADDING));
-    ASSERT(X509_sign_ctx(pair.x509, context) > 0);
-    EVP_MD_CTX_free(context);
-  }
+/* AWS-LC has deprecated it. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static EVP_PKEY *dsa_key(int bits) {
+  EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_DSA, NULL);
+  EVP_PKEY *parameters = NULL, *key = NULL;
+  ASSERT(context && EVP_PKEY_paramgen_init(context) > 0);
+  ASSERT(EVP_PKEY_CTX_set_dsa_paramgen_bits(context, bits) > 0);
+  ASSERT(EVP_PKEY_paramgen(context, &parameters) > 0);
+  EVP_PKEY_CTX_free(context);
+  context = EVP_PKEY_CTX_new(parameters, NULL);
+  ASSERT(context && EVP_PKEY_keygen_init(context) > 0 && EVP_PKEY_keygen(context, &key) > 0);
+  EVP_PKEY_CTX_free(context);
+  EVP_PKEY_free(parameters);
+  return key;
+}
+#pragma GCC diagnostic pop
+
+/* |key| and a certificate for it, which |issuer| signs with |digest|; NULL: of an authority. */
+static peer_pair_t make_signed_pair(EVP_PKEY *key, const peer_pair_t *issuer, const EVP_MD *digest,
+                                    bool pss) {
+  peer_pair_t pair = {.evp = key};
+  const peer_pair_t *by = issuer ? issuer : &pair;
+  pair.x509 = peer_certificate(key, issuer ? "client" : "authority", issuer ? issuer->x509 : NULL,
+                               issuer ? issuer->evp : NULL);
   if (!issuer) {
     BASIC_CONSTRAINTS *authority = BASIC_CONSTRAINTS_new();
     authority->ca = 0xff;
     ASSERT_EQ(X509_add1_ext_i2d(pair.x509, NID_basic_constraints, authority, 1, 0), 1);
-    ASSERT(X509_sign(pair.x509, pair.evp, EVP_sha256()) > 0);
     BASIC_CONSTRAINTS_free(authority);
   }
+  EVP_MD_CTX *context = EVP_MD_CTX_new();
+  EVP_PKEY_CTX *key_context = NULL;
+  ASSERT(EVP_DigestSignInit(context, &key_context, digest, NULL, by->evp));
+  ASSERT(!pss || EVP_PKEY_CTX_set_rsa_padding(key_context, RSA_PKCS1_PSS_PADDING));
+  ASSERT(X509_sign_ctx(pair.x509, context) > 0);
+  EVP_MD_CTX_free(context);
   pair.key = peer_key_pem(pair.evp, NULL);
   pair.certificate = peer_certificate_pem(pair.x509);
   return pair;
 }
 
-/* 112 bits of security: RSA of 2048 bits, no SHA-1 (NIST SP 800-57 part 1). */
+/* 112 bits of security: RSA and DSA of 2048 bits, no SHA-1 (NIST SP 800-57 part 1). */
 TEST(tls_clients_of_too_little_strength_are_refused) {
   ASSERT_OK(valk_tls_init());
-  peer_pair_t authority = make_rsa_pair(2048, NULL, NULL, false);
-  peer_pair_t clients[] = {make_rsa_pair(2048, &authority, EVP_sha256(), false),
-                           make_rsa_pair(2048, &authority, EVP_sha256(), true),
-                           make_rsa_pair(1024, &authority, EVP_sha256(), false),
-                           make_rsa_pair(2048, &authority, EVP_sha1(), false),
-                           make_rsa_pair(2048, &authority, EVP_sha1(), true)};
-  valk_tls_options_t options = peer_options(authority.key, authority.certificate);
-  options.request_certificate = true;
-  options.reject_unauthorized = true;
-  options.ca = authority.certificate;
-  options.ca_length = strlen(authority.certificate);
-  valk_tls_context_t *context = make(&options);
-  for (size_t i = 0; i < sizeof clients / sizeof *clients; i++) {
+  const EVP_MD *sha256 = EVP_sha256();
+  EVP_PKEY *key = EVP_RSA_gen(2048);
+  peer_pair_t server = make_signed_pair(EVP_RSA_gen(2048), NULL, sha256, false);
+  peer_pair_t weak = make_signed_pair(EVP_RSA_gen(1024), NULL, sha256, false);
+  peer_pair_t weak_dsa = make_signed_pair(dsa_key(1024), NULL, sha256, false);
+  const struct {
+    const peer_pair_t *authority;
+    EVP_PKEY *key;
+    const EVP_MD *digest;
+    bool pss, good;
+  } cases[] = {
+      {&server, key, sha256, false, true},       {&server, key, sha256, true, true},
+      {&server, weak.evp, sha256, false, false}, {&server, key, EVP_sha1(), false, false},
+      {&server, key, EVP_sha1(), true, false},   {&weak, key, sha256, false, false},
+      {&weak_dsa, key, sha256, false, false},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    EVP_PKEY_up_ref(cases[i].key);
+    peer_pair_t client =
+        make_signed_pair(cases[i].key, cases[i].authority, cases[i].digest, cases[i].pss);
+    valk_tls_options_t options = peer_options(server.key, server.certificate);
+    options.request_certificate = true;
+    options.reject_unauthorized = true;
+    options.ca = cases[i].authority->certificate;
+    options.ca_length = strlen(options.ca);
+    valk_tls_context_t *context = make(&options);
     for (int j = 0; j < 2; j++) {
       printf("# client %zu\n", i);
-      ASSERT_EQ(lets_in(context, versions[j], &clients[i], false, ""), i < 2);
+      ASSERT_EQ(lets_in(context, versions[j], &client, false, ""), cases[i].good);
     }
-    peer_free_pair(&clients[i]);
+    valk_tls_context_unref(context);
+    peer_free_pair(&client);
   }
-  valk_tls_context_unref(context);
-  peer_free_pair(&authority);
+  EVP_PKEY_free(key);
+  peer_free_pair(&server);
+  peer_free_pair(&weak);
+  peer_free_pair(&weak_dsa);
 }
 
 /* TLS 1.2 knows SHA-1 for what is signed in a handshake (RFC 5246, section 7.4.1.4.1). */
