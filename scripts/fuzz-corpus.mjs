@@ -23,6 +23,17 @@ write('record', {
   none: Buffer.concat([Buffer.from([1, 0]), sealed(0, 23, 5), sealed(3, 3, 0), sealed(3, 65, 1)]),
 });
 
+// ---- a connection of TLS 1.3: suite, step, then what is done, with what, how long ----
+
+write('traffic', {
+  data: Buffer.concat([Buffer.from([0, 0]), sealed(0, 0, 5), sealed(4, 0, 16383), sealed(0, 0, 16383)]),
+  updates: Buffer.concat([Buffer.from([1, 9]), sealed(1, 1, 0), sealed(4, 0, 9), sealed(1, 0, 0), sealed(0, 0, 700)]),
+  // user_canceled, then an error.
+  alerts: Buffer.concat([Buffer.from([2, 0]), sealed(14, 1, 346), sealed(4, 0, 9), sealed(14, 1, 552)]),
+  parts: Buffer.concat([Buffer.from([0, 3]), sealed(3, 5, 1024), sealed(3, 1, 256), sealed(0, 0, 1)]),
+  close: Buffer.concat([Buffer.from([200, 0]), sealed(4, 0, 2000), sealed(5, 0, 0), sealed(0, 0, 10), sealed(5, 1, 3)]),
+});
+
 // ---- HTTP/2 (RFC 9113): mode, step, frames ----
 
 const frame = (type, flags, stream, payload = Buffer.alloc(0)) => {
