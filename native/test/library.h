@@ -63,7 +63,8 @@ static inline bool test_flush(SSL *ssl) {
 #endif
 }
 
-/* What a client of TLS 1.3 was told of its ticket's life, in seconds. */
+/* What a client of TLS 1.3 was told of its ticket's life; of AWS-LC what is left of it since the
+ * client's first message. */
 static inline unsigned long test_ticket_life_s(const SSL_SESSION *session) {
 #if VALK__TLS_AWSLC
   return SSL_SESSION_get_timeout(session);
