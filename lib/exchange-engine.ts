@@ -15,7 +15,7 @@ export type OpenExchanges = (EngineExchange | undefined)[];
 /** An exchange over the engine. */
 export class EngineExchange implements Exchange {
   readonly head: string;
-  readonly connection: ConnectionInfo;
+  readonly #peer: { readonly info: ConnectionInfo };
   readonly #outbox: Outbox;
   readonly #open: OpenExchanges;
   readonly #index: number;
@@ -43,7 +43,7 @@ export class EngineExchange implements Exchange {
     outbox: Outbox,
     open: OpenExchanges,
     head: string,
-    connection: ConnectionInfo,
+    peer: { readonly info: ConnectionInfo },
     index: number,
     generation: number,
     flags: number,
@@ -52,12 +52,16 @@ export class EngineExchange implements Exchange {
     this.#outbox = outbox;
     this.#open = open;
     this.head = head;
-    this.connection = connection;
+    this.#peer = peer;
     this.#index = index;
     this.#generation = generation;
     this.#flags = flags;
     this.#bodyLength = bodyLength;
     if ((flags & REQUEST_FLAG.hasTrailers) !== 0) this.#trailers = outbox.engine.trailers(index, generation);
+  }
+
+  get connection(): ConnectionInfo {
+    return this.#peer.info;
   }
 
   get generation(): number {

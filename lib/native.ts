@@ -69,20 +69,12 @@ export interface NativeFailure {
 /** Numbers of the engine's own failures (`VALK_E…` in valk.h). */
 export const NATIVE_ERROR = { tls: -5003, stopped: -5004 } as const;
 
-/** What the addon tells about a connection's other end. */
-export interface NativePeer {
-  readonly remoteAddress: string;
-  readonly remotePort: number;
-  readonly localAddress: string;
-  readonly localPort: number;
-  readonly version: string;
-  readonly cipher: string;
-  readonly servername: string;
-  /** DER. */
-  readonly certificate?: Buffer;
-  /** Why the client's certificate was not verified. */
-  readonly authorizationError?: string;
-}
+/**
+ * What the addon tells about a connection's other end: lines of its address and port, ours, the version of TLS, the
+ * cipher, why its certificate was not verified ('' if it was), the server name; and the certificate (DER) if it showed
+ * one.
+ */
+export type NativePeer = string | readonly [lines: string, certificate: Buffer];
 
 /** What TLS needs to know of a server. */
 export interface NativeSecureContext extends ResolvedSecureContext {

@@ -1,9 +1,9 @@
-import type { AbortCause, ConnectionInfo } from './exchange.js';
+import type { AbortCause } from './exchange.js';
 import { EngineExchange, type OpenExchanges } from './exchange-engine.js';
 import { Outbox, type RawBuffer } from './exchange-outbox.js';
 import { CONTROL, EVENT, type NativeEngine, type NativeMemory, RECORD } from './native.js';
 import { runHandler, type ServerContext } from './response.js';
-import { connectionInfo } from './server-peer.js';
+import { Peer } from './server-peer.js';
 
 /** How long one turn may call handlers before the rest of the event loop has its turn. */
 const SLICE_MS = 2;
@@ -15,9 +15,9 @@ const CAUSES: readonly AbortCause[] = ['closed', 'reset', 'closed', 'timeout', '
  * What is known of the latest connection in a slot. Nobody tells JavaScript that it has ended: a client's certificate,
  * which may have 32 KiB, is held only as long as a request or a handler holds it, and asked for again after that.
  */
-interface Peer {
+interface LatestPeer {
   readonly serial: number;
-  readonly info: ConnectionInfo | WeakRef<ConnectionInfo>;
+  readonly peer: Peer | WeakRef<Peer>;
 }
 
 /**
@@ -29,7 +29,7 @@ export class Dispatcher {
   readonly #text: RawBuffer;
   readonly #mask: number;
   readonly #open: OpenExchanges = [];
-  readonly #peers: (Peer | undefined)[] = [];
+  readonly #peers: (LatestPeer | undefined)[] = [];
   readonly #servers = new Map<number, ServerContext>();
   #engine: NativeEngine | undefined;
   #outbox: Outbox | undefined;
@@ -97,10 +97,10 @@ export class Dispatcher {
     const server = this.#servers.get(records[base + RECORD.server] as number);
     const bodyLength = (records[base + RECORD.bodyLength] as number) >>> 0;
     const slot = records[base + RECORD.slot] as number;
-    const info = this.#connection(index, generation, slot, records[base + RECORD.peer] as number);
+    const peer = this.#peer(index, generation, slot, records[base + RECORD.peer] as number);
     this.#advance(read);
     const outbox = this.#outbox as Outbox;
-    const exchange = new EngineExchange(outbox, this.#open, head, info, index, generation, flags, bodyLength);
+    const exchange = new EngineExchange(outbox, this.#open, head, peer, index, generation, flags, bodyLength);
     this.#open[index] = exchange;
     if (server === undefined) exchange.reset(2);
     else runHandler(exchange, server);
@@ -110,16 +110,15 @@ export class Dispatcher {
    * What is known of a request's connection. The engine tells until `#advance`: from then on it may forget the
    * connection of a handler that runs, which has its own copy here.
    */
-  #connection(index: number, generation: number, slot: number, serial: number): ConnectionInfo {
-    const peer = this.#peers[slot];
-    let info = peer?.serial === serial ? peer.info : undefined;
-    if (info instanceof WeakRef) info = info.deref();
-    if (info === undefined) {
-      const native = this.#engine?.peer(index, generation) ?? undefined;
-      info = connectionInfo(native);
-      this.#peers[slot] = { serial, info: native?.certificate === undefined ? info : new WeakRef(info) };
+  #peer(index: number, generation: number, slot: number, serial: number): Peer {
+    const last = this.#peers[slot];
+    let peer = last?.serial === serial ? last.peer : undefined;
+    if (peer instanceof WeakRef) peer = peer.deref();
+    if (peer === undefined) {
+      peer = new Peer(this.#engine?.peer(index, generation) ?? null);
+      this.#peers[slot] = { serial, peer: peer.isLarge ? new WeakRef(peer) : peer };
     }
-    return info;
+    return peer;
   }
 
   #takeEvents(): void {
