@@ -246,10 +246,6 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
       connection->out_length = (uint32_t) output.length;
       valk__connection_dirty(connection);
     }
-    if (connection->held_for_input) {
-      connection->held_for_input = false;
-      valk__connection_dirty(connection);
-    }
     valk__connection_check_rekeys(connection);
     switch (result) {
     case VALK_TLS_OK:

@@ -79,7 +79,7 @@ static bool fill_out(valk_connection_t *connection, bool *more) {
   connection->depth++;
   *more = false;
   valk_counter_t *fatal = NULL;
-  while (fatal == NULL && !connection->held_for_input) {
+  while (fatal == NULL) {
     if (output.capacity - output.length < VALK_TLS_RECORD_MAX) {
       *more = true;
       break;
@@ -118,7 +118,6 @@ static bool fill_out(valk_connection_t *connection, bool *more) {
     } else {
       if (connection->held == NULL && !hold(connection, frames, (size_t) length))
         fatal = &counters(connection)->closed.memory;
-      connection->held_for_input = result == VALK_TLS_WANT_INPUT;
       *more = result == VALK_TLS_WANT_OUTPUT;
       break;
     }
@@ -132,8 +131,6 @@ static bool fill_out(valk_connection_t *connection, bool *more) {
 }
 
 static bool wants_write(valk_connection_t *connection) {
-  if (connection->held_for_input)
-    return connection->tls != NULL && valk_tls_pending_output(connection->tls);
   return connection->held != NULL ||
          (connection->tls != NULL && valk_tls_pending_output(connection->tls)) ||
          (connection->h2 != NULL && valk_h2_wants_write(connection->h2));

@@ -317,7 +317,6 @@ struct valk_connection {
   uint32_t out_length, out_sent;
   uint8_t *held; /* frames that TLS could not take yet (see valk_tls_write); rare */
   uint32_t held_length;
-  bool held_for_input;   /* TLS must read first */
   unsigned depth;        /* inside TLS and HTTP/2: a close waits until it is out again */
   valk_counter_t *cause; /* why it closes: counted once */
   bool health;
