@@ -474,9 +474,8 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   connection->poll.on_closed = on_closed;
   if (result == 0)
     result = valk__poll_open(&thread->poller, &connection->poll, fd, false);
-  if (result != 0 && connection->tls != NULL)
-    valk_tls_free(connection->tls);
   if (result != 0) {
+    valk_tls_free(connection->tls); /* NULL, unless it was the poller */
     if (connection->ledger != NULL)
       valk_ledger_close(connection->ledger);
     free(connection);

@@ -224,9 +224,9 @@ static void on_ready(valk_poll_t *poll) {
     return;
   for (int i = 0; i < ACCEPTS_A_TURN; i++) {
     accept_result_t result = accept_one(thread, listener);
+    /* Out of descriptors or memory the heartbeat tries again. */
     if (result == ACCEPT_NO_PLACE)
-      pause_listener(thread,
-                     listener); /* out of descriptors or memory: the heartbeat tries again */
+      pause_listener(thread, listener);
     if (result != ACCEPTED)
       return;
   }

@@ -47,9 +47,13 @@ void valk__poller_sleep(valk_poller_t *poller, int timeout_ms) {
   poller->event_count = count > 0 ? count : 0; /* interrupted: the next one tells */
 }
 
-static void call(valk_poller_t *poller, valk_link_t *again) {
-  while (!valk__list_empty(again)) {
-    valk_poll_t *poll = VALK_CONTAINER(again->next, valk_poll_t, link);
+void valk__poller_call(valk_poller_t *poller) {
+  /* Who asks from now on is called in the next round. */
+  valk_link_t again;
+  valk__list_init(&again);
+  valk__list_splice(&again, &poller->again);
+  while (!valk__list_empty(&again)) {
+    valk_poll_t *poll = VALK_CONTAINER(again.next, valk_poll_t, link);
     valk__list_remove(&poll->link);
     poll->on_ready(poll);
   }
@@ -65,13 +69,6 @@ static void call(valk_poller_t *poller, valk_link_t *again) {
     poll->on_ready(poll);
   }
   poller->event_count = 0;
-}
-
-void valk__poller_call(valk_poller_t *poller) {
-  valk_link_t again;
-  valk__list_init(&again);
-  valk__list_splice(&again, &poller->again);
-  call(poller, &again);
 }
 
 void valk__poller_bury(valk_poller_t *poller) {
