@@ -67,7 +67,7 @@ static void give_back(void *block) {
 }
 
 void valk__block_put(void *block, bool few_pages) {
-  if (warm[few_pages].count < VALK_BLOCKS_WARM)
+  if (warm[0].count + warm[1].count < VALK_BLOCKS_WARM)
     warm[few_pages].blocks[warm[few_pages].count++] = block;
   else
     give_back(block);

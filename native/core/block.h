@@ -19,7 +19,7 @@
 #define VALK_BLOCK_SIZE (6 * VALK_PAGE_SIZE)
 /* What is smaller than this is the heap's. */
 #define VALK_BLOCK_LEAST (3 * VALK_PAGE_SIZE)
-/* Blocks of each kind that a thread keeps with their pages. */
+/* Blocks of both kinds that a thread keeps with their pages. */
 #define VALK_BLOCKS_WARM 24u
 
 /* A block, or NULL. |few_pages|: for who will touch few of its pages; no more are resident than the

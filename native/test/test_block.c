@@ -76,6 +76,25 @@ TEST(blocks_beyond_those_that_a_thread_keeps_give_their_pages_back) {
     ASSERT_EQ(count_resident(blocks[i]), 0u);
 }
 
+/* Both kinds together: no more than is planned for a thread. */
+TEST(blocks_of_both_kinds_share_what_a_thread_keeps) {
+  enum { COUNT = VALK_BLOCKS_WARM };
+  void *blocks[2][COUNT];
+  for (unsigned i = 0; i < 2 * COUNT; i++) {
+    void **block = &blocks[i % 2][i / 2];
+    *block = valk__block_get(i % 2 == 1);
+    ASSERT_NOT_NULL(*block);
+    memset(*block, 1, VALK_BLOCK_SIZE);
+  }
+  for (unsigned i = 0; i < 2 * COUNT; i++)
+    valk__block_put(blocks[i % 2][i / 2], i % 2 == 1);
+  unsigned resident = 0;
+  for (unsigned i = 0; i < 2 * COUNT; i++)
+    resident += count_resident(blocks[i % 2][i / 2]);
+  ASSERT_EQ(resident, VALK_BLOCKS_WARM * PAGES);
+  valk__blocks_trim();
+}
+
 static void take_and_give(void *block) {
   for (unsigned i = 0; i < 1000; i++) {
     void *blocks[20];
