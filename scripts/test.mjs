@@ -1,7 +1,8 @@
 // Runs the checks and tests: `npm test [-- step…]`, after doing what is missing. Ends with one line, `N passed, N failed`:
 // the tests of the native programs, of ava and of the packed package, and a failure for each other step that fails.
 //
-// With VALK_COUNTS set, that line goes to the end of the file it names, for a caller that adds up several runs.
+// Before that line, what failed is named once more, since of a long output the beginning is cut first. With VALK_COUNTS
+// set both go to the end of the file it names, for a caller that adds up several runs.
 import fs from 'node:fs';
 import path from 'node:path';
 import { buildDeps, NoSource } from './build-deps.mjs';
@@ -83,7 +84,7 @@ const ava =
     if (ok && failed === 0 && passed > 0) return { passed, failed, logs: [] };
     if (failures.length > 0) console.log(failures.join('\n'));
     // Without a failed test something else went wrong, and only the whole log tells what.
-    return { passed, failed: Math.max(failed, 1), logs: failed === 0 ? [log] : [] };
+    return { passed, failed: Math.max(failed, 1), logs: failed === 0 ? [log] : [], failures };
   };
 
 /** The attacks, and of all of them the one that the good client felt most. */
@@ -164,6 +165,13 @@ const steps = {
 const usual = ['types', 'lint', 'format', 'layers', 'addon', 'native', 'memcheck-short', 'ava'];
 
 const sum = { passed: 0, failed: 0 };
+const failedSteps = [];
+
+/** The lines that name what failed in a step, a few of them. */
+function reasons({ logs, failures = [] }) {
+  const lines = [...failures, ...logs.map((log) => fs.readFileSync(log, 'utf8'))].join('\n').split('\n');
+  return lines.filter((line) => /^(not ok |--- .*: exit status |.*:\d+: expected )/.test(line)).slice(0, 8);
+}
 
 async function take(name, step) {
   const begin = performance.now();
@@ -180,6 +188,7 @@ async function take(name, step) {
   console.log(result.failed > 0 ? `FAILED  ${name} (${seconds} s)` : `ok      ${name} (${seconds} s${tests})`);
   sum.passed += result.passed;
   sum.failed += result.failed;
+  if (result.failed > 0) failedSteps.push(`failed: ${name}`, ...reasons(result).map((line) => `  ${line}`));
   return result.failed === 0;
 }
 
@@ -198,7 +207,7 @@ if (isReady) {
   for (const name of asked.length > 0 ? asked : usual) await take(name, steps[name]);
 }
 
-const line = `${sum.passed} passed, ${sum.failed} failed`;
-if (process.env.VALK_COUNTS) fs.appendFileSync(process.env.VALK_COUNTS, `${line}\n`);
-else console.log(line);
+const summary = [...failedSteps, `${sum.passed} passed, ${sum.failed} failed`].join('\n');
+if (process.env.VALK_COUNTS) fs.appendFileSync(process.env.VALK_COUNTS, `${summary}\n`);
+else console.log(summary);
 process.exitCode = sum.failed > 0 ? 1 : 0;

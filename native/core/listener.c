@@ -270,6 +270,8 @@ void valk__listener_stop(valk_thread_t *thread, valk_listener_t *listener) {
   valk__poll_close(&thread->poller, &listener->poll);
   listener->fd = -1;
   uv_mutex_unlock(&system->lock);
+  /* It may have been the one that waits at the connections' gate; others come to wait again. */
+  valk__listeners_resume(thread);
 }
 
 /* Connections that wait in the kernel's queue; 0 where it doesn't say. */

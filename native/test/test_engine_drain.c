@@ -112,3 +112,32 @@ TEST(a_closing_listener_accepts_what_its_queue_holds) {
   uv_sem_destroy(&stall.leave);
   rig_stop(&rig);
 }
+
+static valk_gate_stats_t places_now(void) {
+  valk_gate_stats_t places;
+  valk_gate_stats(&rig.system->connections, &places);
+  return places;
+}
+
+/* Called by the thread that let go of the last connection, before it does anything else. */
+static void note_places(void *data) {
+  ASSERT_EQ(places_now().waiting, 0);
+  ASSERT_EQ(places_now().in_use, 0);
+  uv_sem_post(data);
+}
+
+TEST(no_place_is_granted_to_who_has_stopped_to_listen) {
+  valk_config_t config = rig_config();
+  config.max_connections = 1;
+  rig_start(&rig, &config, NULL);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  RIG_UNTIL(places_now().waiting == 1); /* the listener */
+  uv_sem_t stopped;
+  uv_sem_init(&stopped, 0);
+  valk_system_stop(rig.system, 10000, note_places, &stopped);
+  uv_sem_wait(&stopped);
+  uv_sem_destroy(&stopped);
+  client_close(&client);
+  rig_end(&rig);
+}
