@@ -1,5 +1,5 @@
 import { AioError } from './errors.js';
-import type { AbortCause, ConnectionInfo, Exchange } from './exchange.js';
+import type { AbortCause, Chunk, ConnectionInfo, Exchange } from './exchange.js';
 import type { Outbox } from './exchange-outbox.js';
 import { INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
 
@@ -102,15 +102,26 @@ export class EngineExchange implements Exchange {
     return new Uint8Array(body);
   }
 
-  async readChunk(): Promise<Uint8Array<ArrayBuffer> | null> {
+  readChunk(): Chunk | Promise<Chunk> {
+    const chunk = this.#takeChunk();
+    return chunk === undefined ? this.#nextChunk() : chunk;
+  }
+
+  async #nextChunk(): Promise<Chunk> {
     for (;;) {
-      const chunk = this.#released ? false : this.#outbox.engine.read(this.#index, this.#generation);
-      if (this.#aborted !== undefined || chunk === false) throw bodyGone();
-      if (chunk !== undefined) return chunk;
       await new Promise<void>((resolve) => {
         this.#onReadable = resolve;
       });
+      const chunk = this.#takeChunk();
+      if (chunk !== undefined) return chunk;
     }
+  }
+
+  /** Undefined: nothing has come yet. */
+  #takeChunk(): Chunk | undefined {
+    const chunk = this.#released ? false : this.#outbox.engine.read(this.#index, this.#generation);
+    if (this.#aborted !== undefined || chunk === false) throw bodyGone();
+    return chunk;
   }
 
   cancelBody(): void {

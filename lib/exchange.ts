@@ -10,6 +10,9 @@ export type { ConnectionInfo };
 /** Why a stream ended early. The numbers are the engine's (valk_abort_t). */
 export type AbortCause = 'reset' | 'closed' | 'timeout' | 'stopped' | 'limit';
 
+/** A piece of a streamed body, or its end. */
+export type Chunk = Uint8Array<ArrayBuffer> | null;
+
 /** The request's side, for request.ts. Everything stays correct, or throws, however late it is called. */
 export interface RequestSource {
   /**
@@ -26,8 +29,11 @@ export interface RequestSource {
    * answer has been taken over or its stream was reset, since the engine's memory then serves another request.
    */
   takeBody(): Uint8Array<ArrayBuffer>;
-  /** Stream mode: the next bytes, or `null` at the end. One call at a time. Rejects with an `AioError` when the stream ended early. */
-  readChunk(): Promise<Uint8Array<ArrayBuffer> | null>;
+  /**
+   * Stream mode: the next bytes, one or more, or `null` at the end; a promise of them only where none have come yet. One
+   * call at a time. Throws, or rejects with, an `AioError` when the stream ended early.
+   */
+  readChunk(): Chunk | Promise<Chunk>;
   /** Stream mode: no more is wanted; what still comes is dropped by the engine. */
   cancelBody(): void;
   /** The trailers in the head's form (`name\nvalue\n`…), or '' while there are none: they are there once the body has ended. */

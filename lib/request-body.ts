@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { type ReadableByteStreamController, ReadableStream, type UnderlyingByteSource } from 'node:stream/web';
-import type { RequestSource } from './exchange.js';
+import type { Chunk, RequestSource } from './exchange.js';
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -83,18 +83,15 @@ export class RequestBody {
   }
 
   #pull(controller: ReadableByteStreamController): void | Promise<void> {
-    if (this.#source.streaming) return this.#pullChunk(controller);
-    const bytes = this.#takeHeld();
-    if (bytes.byteLength > 0) controller.enqueue(wholeBuffer(bytes));
-    close(controller);
-  }
-
-  async #pullChunk(controller: ReadableByteStreamController): Promise<void> {
-    let chunk = await this.#source.readChunk();
-    // A byte stream takes no empty chunk.
-    while (chunk !== null && chunk.byteLength === 0) chunk = await this.#source.readChunk();
-    if (chunk === null) close(controller);
-    else controller.enqueue(wholeBuffer(chunk));
+    if (!this.#source.streaming) {
+      const bytes = this.#takeHeld();
+      if (bytes.byteLength > 0) controller.enqueue(wholeBuffer(bytes));
+      close(controller);
+      return;
+    }
+    const chunk = this.#source.readChunk();
+    if (chunk instanceof Promise) return chunk.then((late) => deliver(controller, late));
+    deliver(controller, chunk);
   }
 
   #cancel(): void {
@@ -110,6 +107,11 @@ export function isDisturbed(stream: ReadableStream): boolean {
 
 function disturb(stream: ReadableStream): void {
   void stream.cancel();
+}
+
+function deliver(controller: ReadableByteStreamController, chunk: Chunk): void {
+  if (chunk === null) close(controller);
+  else controller.enqueue(wholeBuffer(chunk));
 }
 
 function close(controller: ReadableByteStreamController): void {

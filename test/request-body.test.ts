@@ -199,14 +199,14 @@ test('fetch takes a request', async (t) => {
 });
 
 test('in stream mode the body comes as it is read', async (t) => {
-  const body = ['a', '', 'b', 'c'];
+  const body = ['a', Promise.resolve('b'), 'c'];
   const { request, exchange } = make({ ...POST, streaming: true, body });
   const reader = request.body?.getReader();
   t.is(exchange.chunksRead, 0);
   t.is(Buffer.from((await reader?.read())?.value ?? '').toString(), 'a');
   t.is(exchange.chunksRead, 1);
   t.is(Buffer.from((await reader?.read())?.value ?? '').toString(), 'b');
-  t.is(exchange.chunksRead, 3);
+  t.is(exchange.chunksRead, 2);
   t.is(Buffer.from((await reader?.read())?.value ?? '').toString(), 'c');
   t.true((await reader?.read())?.done);
 

@@ -159,9 +159,13 @@ int valk_bridge_flush(valk_bridge_t *bridge);
  * memory to another request. */
 int valk_bridge_body(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
                      size_t length);
-/* Stream mode: how many bytes wait. 0: none now, VALK_EVENT_BODY will come. VALK_BRIDGE_ENDED: none
- * any more. */
+/* Stream mode: how many bytes can be taken now, VALK_READ_MAX of them at most. 0: none,
+ * VALK_EVENT_BODY will come. VALK_BRIDGE_ENDED: none any more.
+ *
+ * Larger pieces would be fewer, but malloc hands blocks of over 128 KiB back to the kernel as
+ * JavaScript lets go of them, and each page that it gets anew costs more than copying it. */
 #define VALK_BRIDGE_ENDED (-1)
+#define VALK_READ_MAX 65536
 int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
 /* Takes |length| bytes, no more than are readable, and opens the peer's window by as much. */
 int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,

@@ -49,7 +49,7 @@ int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t gen
   int64_t readable = exchange->readable > 0 || !exchange->body_ended ? (int64_t) exchange->readable
                                                                      : VALK_BRIDGE_ENDED;
   uv_mutex_unlock(&bridge->lock);
-  return readable;
+  return readable < VALK_READ_MAX ? readable : VALK_READ_MAX;
 }
 
 int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,

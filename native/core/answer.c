@@ -359,9 +359,10 @@ void valk_request_reclaim(valk_request_t *request) {
 
 void valk_request_consume(valk_request_t *request, size_t bytes) {
   request->unconsumed -= bytes < request->unconsumed ? bytes : request->unconsumed;
-  valk__request_release_window(request);
+  valk__upload_release(request);
   if (request->connection == NULL || request->ended || request->ignore_body)
     return;
+  valk__upload_consumed(request, bytes);
   valk_h2_consume_stream(request->connection->h2, request->stream_id, bytes);
   valk__connection_dirty(request->connection);
 }

@@ -137,6 +137,7 @@ void valk__connection_close(valk_connection_t *connection, valk_counter_t *cause
   valk_ledger_enter(previous);
   valk__deadline_stop(&connection->phase);
   valk__deadline_stop(&connection->writing);
+  valk__deadline_stop(&connection->gathering);
   valk__list_remove(&connection->dirty);
   valk__buffer_stop_waiting(connection->thread, &connection->read_wait);
   valk__buffer_stop_waiting(connection->thread, &connection->write_wait);
@@ -294,6 +295,7 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
 static void receive(valk_connection_t *connection) {
   valk_thread_t *thread = connection->thread;
   valk_system_t *system = thread->system;
+  valk__uploads_begin_read(connection);
   if (connection->in != NULL) {
     valk_tls_input_t input = {connection->in, connection->in_length, connection->in_used};
     take_t taken = take(connection, &input);
@@ -316,6 +318,7 @@ static void receive(valk_connection_t *connection) {
     valk__buffer_wait(thread, &thread->buffer_readers, &connection->read_wait);
     return;
   }
+  size_t received = 0;
   for (int reads = 0; reads < READS_A_TURN; reads++) {
     size_t room = valk__fault(VALK_FAULT_RECV_SHORT) ? 1 : VALK_TCP_BUFFER_SIZE;
     bool fault = valk__fault(VALK_FAULT_RECV);
@@ -336,6 +339,7 @@ static void receive(valk_connection_t *connection) {
       break;
     }
     valk__count_add(&thread->counters.bytes_in, (uint64_t) n);
+    received += (size_t) n;
     /* Less than was asked for is all there is, and what comes later is told of. */
     bool drained = (size_t) n < room && (connection->poll.ready & VALK_POLL_END) == 0;
     if (drained)
@@ -359,6 +363,8 @@ static void receive(valk_connection_t *connection) {
   }
   if (buffer != NULL)
     valk_slab_put(&system->buffers, buffer);
+  if (!connection->closing)
+    valk__uploads_end_read(connection, received);
 }
 
 static void on_ready(valk_poll_t *poll) {
@@ -465,6 +471,8 @@ void valk__connection_open(valk_thread_t *thread, valk_server_t *server, int fd,
   valk__list_init(&connection->wanting);
   valk__list_init(&connection->phase.link);
   valk__list_init(&connection->writing.link);
+  valk__list_init(&connection->gathering.link);
+  connection->low_water = 1;
   connection->ledger = valk_ledger_new(thread->system->config.connection_heap_size);
   valk_ledger_t *previous = valk_ledger_enter(connection->ledger);
   int result = connection->ledger == NULL ? VALK_ENOMEM

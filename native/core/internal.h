@@ -42,8 +42,8 @@
 /* Buffered bodies lie in their arena, so the window is a matter of round trips only. */
 #define VALK_WINDOW_BUFFERED (1u << 20)
 #define VALK_WINDOW_CONNECTION (16u << 20)
-/* The most one streamed upload gets of its connection's memory. */
-#define VALK_WINDOW_STREAMED (256u << 10)
+/* The widest that a streamed upload's window becomes. */
+#define VALK_WINDOW_STREAMED (512u << 10)
 
 /* Who takes TCP buffers: writing goes first, and keeps a reserve. */
 #define VALK_LEVEL_WRITE 0
@@ -74,6 +74,7 @@ enum {
   VALK_DEADLINE_BODY,
   VALK_DEADLINE_RATE,
   VALK_DEADLINE_STALL,
+  VALK_DEADLINE_GATHER,
   VALK_DEADLINE_KINDS
 };
 
@@ -204,9 +205,9 @@ struct valk_system {
   uv_mutex_t slot_lock;
   uint32_t *free_slots;
   uint32_t free_slot_count;
-  atomic_int_least64_t
-      *budgets; /* bytes left, a slot; the last one is shared by health connections */
-  int64_t budget;
+  /* Bytes left, a slot; then one that health connections share, and the uploads' pool. */
+  atomic_int_least64_t *budgets;
+  int64_t budget; /* what a slot begins with */
 
   valk_thread_t *threads;
   unsigned thread_count;
@@ -228,6 +229,8 @@ struct valk_system {
   atomic_uint peers;                     /* that were made: the next one's serial */
   atomic_uint orphans;                   /* handlers that run without stream and without arena */
 };
+
+#define VALK_SLOT_UPLOADS(system) ((system)->config.max_connections + 1)
 
 /* ---- server ---- */
 
@@ -331,6 +334,12 @@ struct valk_connection {
   uint64_t rekeys_ms;
   uint64_t malformed; /* of HTTP/2's count, what stats() has */
   struct sockaddr_storage remote;
+  /* Of the uploads that the read at hand brought bytes of, and whose length is known: their
+   * windows, and what they have still to send. */
+  uint32_t reading; /* which read that is */
+  uint64_t upload_windows, upload_rest;
+  valk_deadline_t gathering; /* while |low_water| is above 1 */
+  int low_water;             /* bytes below which the socket does not tell of what has come */
 };
 
 /* ---- request ---- */
@@ -374,9 +383,12 @@ struct valk_request {
   char *waiting_trailers;
   uint64_t rate_bytes; /* received since the last look */
   uint64_t received;
-  uint64_t unconsumed;   /* stream mode: given to the consumer and not taken by the handler */
-  uint32_t extra_window; /* taken from the connection's budget */
-  bool window_charged;   /* ... and the first bytes from its ledger */
+  uint64_t unconsumed;        /* stream mode: given to the consumer and not taken by the handler */
+  uint32_t own_window;        /* of its window, taken from the connection's budget */
+  uint32_t pool_window;       /* ... from the pool of uploads */
+  bool window_charged;        /* ... and the first bytes from its ledger */
+  uint64_t used_since_growth; /* by the handler, since its window grew */
+  uint32_t reading;           /* of its connection: the read that brought its last bytes */
   uint64_t arrived_ns, dispatched_ns, answered_ns;
   valk_buffer_t *out_first, *out_last;
   size_t out_bytes;
@@ -531,8 +543,6 @@ void valk__request_tell(valk_request_t *request, valk_abort_t reason);
 void valk__request_detach_consumer(valk_request_t *request);
 void valk__request_release_body_place(valk_request_t *request);
 void valk__request_release_place(valk_request_t *request);
-/* A streamed upload has ended and its handler has read it: others may have its window. */
-void valk__request_release_window(valk_request_t *request);
 /* Frees it if its stream has ended and its handler has settled. */
 void valk__request_end(valk_request_t *request);
 /* A consumer goes: answers or resets what it holds on this thread. */
@@ -553,6 +563,22 @@ void valk__request_refuse(valk_request_t *request);
  * must take at once (valk__request_keep_head). VALK_ENOMEM: no pages; VALK_ELIMIT: its connection
  * has no memory left for the window of its upload. */
 int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char *text);
+
+/* ---- upload.c ---- */
+
+/* Opens the window of an admitted upload. False: its connection has no memory left for it. */
+bool valk__upload_open(valk_request_t *request);
+/* |length| bytes more are at the consumer. */
+void valk__upload_received(valk_request_t *request, size_t length);
+/* The handler has read |bytes| of it: its window may grow. */
+void valk__upload_consumed(valk_request_t *request, size_t bytes);
+/* When it has ended and its handler has read it, others may have its window. */
+void valk__upload_release(valk_request_t *request);
+/* Around all that is read of a connection at a time, |received| bytes: lets the next bytes of large
+ * uploads come together before the thread is woken. */
+void valk__uploads_begin_read(valk_connection_t *connection);
+void valk__uploads_end_read(valk_connection_t *connection, size_t received);
+void valk__upload_deadlines(valk_thread_t *thread);
 
 /* ---- admission.c ---- */
 

@@ -271,28 +271,6 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
 
 /* ---- its body ---- */
 
-/* What a streamed upload's window may have beyond its first bytes: at most half of what is left of
- * the half of its connection's budget that uploads may have. The other half is kept for answers: an
- * upload may end only when its handler can go on answering. */
-static uint32_t take_window(valk_request_t *request) {
-  valk_system_t *system = request->thread->system;
-  int64_t left = atomic_load_explicit(&system->budgets[request->slot], memory_order_relaxed);
-  left = (left - system->budget / 2) / 2;
-  int64_t most = VALK_WINDOW_STREAMED - VALK_WINDOW_WAITING;
-  if (left <= 0)
-    return 0;
-  return valk_budget_take(system, request->slot, 1, (uint32_t) (left < most ? left : most));
-}
-
-void valk__request_release_window(valk_request_t *request) {
-  if (!request->window_charged || !request->ended || request->unconsumed > 0)
-    return;
-  request->window_charged = false;
-  valk_ledger_credit(request->connection->ledger, VALK_WINDOW_WAITING);
-  valk_budget_give(request->thread->system, request->slot, request->extra_window);
-  request->extra_window = 0;
-}
-
 static int keep_head(valk_request_t *request, valk_arena_t *arena) {
   char *head = valk_arena_alloc(arena, request->head.length + 1);
   if (head == NULL)
@@ -391,12 +369,8 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
       valk_h2_consume_stream(connection->h2, request->stream_id, waiting);
     valk_h2_open_window(connection->h2, request->stream_id, (uint32_t) window + 1);
   } else if (!request->ended) {
-    if (!valk__connection_charge(connection, VALK_WINDOW_WAITING))
+    if (!valk__upload_open(request))
       return VALK_ELIMIT;
-    request->window_charged = true;
-    request->extra_window = take_window(request);
-    valk_h2_open_window(connection->h2, request->stream_id,
-                        VALK_WINDOW_WAITING + request->extra_window);
   }
   if (request->expects_continue)
     valk_h2_continue(connection->h2, request->stream_id);
@@ -474,6 +448,7 @@ static void on_data(void *data, void *stream, const uint8_t *bytes, size_t lengt
   } else if (request->consumer != NULL) {
     thread->consumers_called = true;
     request->unconsumed += length;
+    valk__upload_received(request, length);
     if (request->consumer->on_body(request->consumer->data, request, bytes, length) != 0) {
       valk__request_limit(request, 503, "The server is short of memory.\n",
                           &thread->counters.rejected.memory);
@@ -496,7 +471,7 @@ static void on_end(void *data, void *stream, valk_bytes_t trailers) {
   valk_request_t *request = stream;
   request->ended = true;
   valk__request_stop_receiving(request);
-  valk__request_release_window(request);
+  valk__upload_release(request);
   if (request->ignore_body)
     return;
   if (request->state == VALK_REQUEST_WAITING) {
@@ -561,7 +536,7 @@ static void on_close(void *data, void *stream, uint32_t code, bool by_peer) {
   valk__request_release_body_place(request);
   request->ended = true;
   request->unconsumed = 0; /* the consumer drops what its handler has not read */
-  valk__request_release_window(request);
+  valk__upload_release(request);
   if (request->handler && request->consumer != NULL) {
     if (request->consumer->on_drop(request->consumer->data, request)) {
       request->handler = false;

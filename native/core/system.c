@@ -127,12 +127,15 @@ static int make_pools(valk_system_t *system, made_t *made, char *error, size_t e
   if (!valk__fault(VALK_FAULT_MALLOC))
     system->free_slots = calloc(config->max_connections, sizeof(*system->free_slots));
   if (!valk__fault(VALK_FAULT_MALLOC))
-    system->budgets = calloc((size_t) config->max_connections + 1, sizeof(*system->budgets));
+    system->budgets = calloc((size_t) config->max_connections + 2, sizeof(*system->budgets));
   if (system->free_slots == NULL || system->budgets == NULL)
     return fail(VALK_ENOMEM, error, error_size, "the tables");
-  system->budget = (int64_t) (config->connection_heap_size / 2);
+  /* Half of a connection's heap again: three quarters of it for itself, the rest for the pool. */
+  int64_t eighth = (int64_t) (config->connection_heap_size / 8);
+  system->budget = 3 * eighth;
   for (uint32_t i = 0; i <= config->max_connections; i++)
     atomic_init(&system->budgets[i], system->budget);
+  atomic_init(&system->budgets[VALK_SLOT_UPLOADS(system)], eighth * config->max_connections);
   for (uint32_t i = 0; i < config->max_connections; i++)
     system->free_slots[i] = config->max_connections - 1 - i;
   system->free_slot_count = config->max_connections;

@@ -50,6 +50,8 @@ static uint64_t duration_of(const valk_config_t *config, int kind) {
     return config->body_timeout_ms;
   case VALK_DEADLINE_RATE:
     return 10000;
+  case VALK_DEADLINE_GATHER:
+    return 2;
   default:
     return 1000; /* linger */
   }
@@ -362,6 +364,7 @@ int valk__thread_start(valk_system_t *system, unsigned index) {
   valk__connection_deadlines(thread);
   valk__request_deadlines(thread);
   valk__admission_deadlines(thread);
+  valk__upload_deadlines(thread);
   int result = valk__poller_init(&thread->poller);
   if (result != 0)
     return result;

@@ -41,6 +41,31 @@ TEST(a_streamed_body_comes_by_events_and_opens_the_window_as_it_is_read) {
   end();
 }
 
+TEST(a_large_body_is_taken_in_pieces) {
+  begin();
+  valk_request_t request;
+  fake_claim_t claim;
+  begin_stream(&request, &claim, false);
+  static char body[VALK_READ_MAX + 1000];
+  static uint8_t bytes[sizeof(body)];
+  for (size_t i = 0; i < sizeof(body); i++)
+    body[i] = (char) (i * 7);
+  ASSERT_OK(fake_body(&request, body, 40000));
+  ASSERT_OK(fake_body(&request, body + 40000, sizeof(body) - 40000));
+  ASSERT_EQ(take_event(&claim), VALK_EVENT_BODY);
+  ASSERT_EQ(valk_bridge_readable(js.bridge, claim.index, claim.generation), VALK_READ_MAX);
+  ASSERT_OK(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes, VALK_READ_MAX));
+  ASSERT_EQ(valk_bridge_readable(js.bridge, claim.index, claim.generation), 1000);
+  ASSERT_OK(
+      valk_bridge_read(js.bridge, claim.index, claim.generation, bytes + VALK_READ_MAX, 1000));
+  ASSERT_MEM_EQ(bytes, body, sizeof(body));
+  fake_js_respond(&js, &claim, 200, "", "");
+  flush();
+  ASSERT_EQ(request.consumed, sizeof(body));
+  fake_request_deinit(&request);
+  end();
+}
+
 TEST(a_streamed_request_without_a_body_has_none) {
   begin();
   valk_request_t request;

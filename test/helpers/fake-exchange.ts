@@ -1,5 +1,5 @@
 import { AioError } from '../../lib/errors.js';
-import type { AbortCause, Exchange } from '../../lib/exchange.js';
+import type { AbortCause, Chunk, Exchange } from '../../lib/exchange.js';
 import { runHandler, type ServerContext } from '../../lib/response.js';
 import type { ConnectionInfo } from '../../lib/types.js';
 
@@ -114,12 +114,12 @@ export class FakeExchange implements Exchange {
     return Uint8Array.from(toBytes(piece as string | Uint8Array));
   }
 
-  async readChunk(): Promise<Uint8Array<ArrayBuffer> | null> {
+  readChunk(): Chunk | Promise<Chunk> {
     if (!this.streaming) throw this.#violate('readChunk in buffered mode');
     if (this.gone) throw new AioError('ERR_VALK_AIO_BODY_GONE', 'The stream has ended early');
     this.chunksRead += 1;
-    const piece = await this.#pieces.shift();
-    return piece === undefined ? null : Uint8Array.from(toBytes(piece));
+    const piece = this.#pieces.shift();
+    return piece instanceof Promise ? piece.then(toChunk) : toChunk(piece);
   }
 
   cancelBody(): void {
@@ -252,6 +252,10 @@ export class FakeExchange implements Exchange {
     this.#done();
     return this.#violation;
   }
+}
+
+function toChunk(piece: string | Uint8Array | undefined): Chunk {
+  return piece === undefined ? null : Uint8Array.from(toBytes(piece));
 }
 
 function toBytes(value: string | Uint8Array): Uint8Array {

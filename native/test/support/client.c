@@ -113,8 +113,10 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, siz
   (void) session;
   (void) source;
   client_stream_t *stream = stream_of(data, id);
-  if (stream->hold)
+  if (stream->hold || (stream->hold_at > 0 && stream->send_offset == stream->hold_at))
     return NGHTTP2_ERR_DEFERRED;
+  if (stream->hold_at > 0 && room > stream->hold_at - stream->send_offset)
+    room = stream->hold_at - stream->send_offset;
   if (room > stream->send_left)
     room = stream->send_left;
   for (size_t i = 0; i < room; i++)
@@ -249,6 +251,7 @@ size_t client_request(client_t *client, const char *method, const char *path,
 
 void client_release(client_t *client, size_t index) {
   client->streams[index].hold = false;
+  client->streams[index].hold_at = 0;
   nghttp2_session_resume_data(client->session, client->streams[index].id);
 }
 

@@ -24,7 +24,8 @@ typedef struct {
   char trailer[64]; /* the value of x-trailer */
   size_t send_left; /* request body bytes still to send */
   size_t send_offset;
-  bool hold; /* the request body waits until client_release */
+  bool hold;      /* the request body waits until client_release */
+  size_t hold_at; /* ... once so many of its bytes were sent; 0: nowhere */
 } client_stream_t;
 
 typedef struct {

@@ -442,6 +442,10 @@ valk_stats_t rig_stats(rig_t *rig) {
   return stats;
 }
 
+int64_t rig_pool(const rig_t *rig) {
+  return (int64_t) (rig->config.connection_heap_size / 8) * rig->config.max_connections;
+}
+
 static void on_stopped(void *data) {
   uv_sem_post(data);
 }
@@ -466,6 +470,7 @@ void rig_stop(rig_t *rig) {
   for (uint32_t i = 0; i <= rig->config.max_connections; i++) {
     ASSERT_EQ(atomic_load(&rig->system->budgets[i]), rig->system->budget);
   }
+  ASSERT_EQ(atomic_load(&rig->system->budgets[VALK_SLOT_UPLOADS(rig->system)]), rig_pool(rig));
   rig_end(rig);
 }
 

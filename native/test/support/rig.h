@@ -63,6 +63,8 @@ void rig_stop(rig_t *rig); /* graceful, 10 s, then free; asserts that all pools 
 void rig_end(rig_t *rig);  /* at once */
 /* The statistics; asserts that no pool's high-water mark passed its size. */
 valk_stats_t rig_stats(rig_t *rig);
+/* Bytes that the windows of uploads may have beside what their connections have for themselves. */
+int64_t rig_pool(const rig_t *rig);
 /* Polls until |condition|, at most 10 s. */
 #define RIG_UNTIL(condition)                                                                       \
   do {                                                                                             \
