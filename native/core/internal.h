@@ -428,6 +428,11 @@ void valk__thread_visited(valk_thread_t *thread);
 void valk__thread_post(valk_thread_t *thread, valk_mail_t *mail);
 void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *deadline);
 void valk__deadline_stop(valk_deadline_t *deadline);
+/* Acts upon those that have passed, in a turn no more than so many of a kind: in overload thousands
+ * of requests wait out their time together, and whoever comes new should not stand behind the
+ * answers of all. */
+#define VALK_EXPIRED_A_TURN 64u
+void valk__deadlines_run(valk_thread_t *thread);
 const char *valk__thread_date(valk_thread_t *thread);
 uint32_t valk__thread_random(valk_thread_t *thread);
 /* All that the upper half knows of time: the turn's, and the clock itself. */

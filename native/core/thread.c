@@ -75,12 +75,11 @@ void valk__deadline_stop(valk_deadline_t *deadline) {
   valk__list_remove(&deadline->link);
 }
 
-static void run_deadlines(valk_thread_t *thread) {
+void valk__deadlines_run(valk_thread_t *thread) {
   uint64_t now = valk__now_ms(thread);
   for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
     valk_deadlines_t *deadlines = &thread->deadlines[kind];
-    /* What |expired| starts again goes to the end with since_ms = now, so this ends. */
-    while (!valk__list_empty(&deadlines->list)) {
+    for (unsigned i = 0; i < VALK_EXPIRED_A_TURN && !valk__list_empty(&deadlines->list); i++) {
       valk_deadline_t *deadline = VALK_CONTAINER(deadlines->list.next, valk_deadline_t, link);
       if (deadline->since_ms + deadlines->duration_ms > now)
         break;
@@ -244,7 +243,7 @@ static void housekeeping(valk_thread_t *thread) {
 static void on_timer(valk_thread_t *thread) {
   uint64_t now = valk__now_ms(thread);
   thread->turn_ns = valk__clock_ns();
-  run_deadlines(thread);
+  valk__deadlines_run(thread);
   if (thread->draining)
     valk__connections_drain(thread, NULL);
   if (thread->index == 0) {
@@ -261,6 +260,7 @@ static void on_timer(valk_thread_t *thread) {
       valk__thread_signal(thread, VALK_SIGNAL_BUFFERS);
     }
   }
+  /* What is due still is looked at in the next turn, and the thread does not sleep before. */
   uint64_t next = now + HEARTBEAT_MS;
   for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
     valk_deadlines_t *deadlines = &thread->deadlines[kind];

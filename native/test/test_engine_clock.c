@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../core/fault.h"
+#include "../core/internal.h"
 #include "support/client.h"
 #include "support/rig.h"
 #include "test.h"
@@ -109,6 +109,38 @@ TEST(an_hour_passes_between_two_turns) {
 
 TEST(a_month_passes_between_two_turns) {
   jump_over_all_deadlines(30 * 24 * HOUR_MS);
+}
+
+static valk_deadline_t deadlines[4 * VALK_EXPIRED_A_TURN];
+static unsigned expired_count;
+
+static void note_expired(valk_deadline_t *deadline) {
+  ASSERT(deadline == &deadlines[expired_count]); /* oldest first */
+  expired_count++;
+}
+
+TEST(many_deadlines_that_pass_together_take_several_turns) {
+  static valk_thread_t thread;
+  for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++)
+    valk__list_init(&thread.deadlines[kind].list);
+  thread.now_ms = 1000;
+  thread.deadlines[VALK_DEADLINE_QUEUE] = (valk_deadlines_t){.duration_ms = 5};
+  valk__list_init(&thread.deadlines[VALK_DEADLINE_QUEUE].list);
+  thread.deadlines[VALK_DEADLINE_QUEUE].expired = note_expired;
+  for (unsigned i = 0; i < 4 * VALK_EXPIRED_A_TURN; i++)
+    valk__list_init(&deadlines[i].link);
+  const unsigned late = 3 * VALK_EXPIRED_A_TURN - 10;
+  for (unsigned i = 0; i < late; i++)
+    valk__deadline_start(&thread, VALK_DEADLINE_QUEUE, &deadlines[i]);
+  thread.now_ms = 1004;
+  valk__deadlines_run(&thread);
+  ASSERT_EQ(expired_count, 0);
+  valk__deadline_start(&thread, VALK_DEADLINE_QUEUE, &deadlines[late]); /* in time */
+  thread.now_ms = 1005;
+  for (unsigned turn = 1; turn <= 4; turn++) {
+    valk__deadlines_run(&thread);
+    ASSERT_EQ(expired_count, turn < 3 ? turn * VALK_EXPIRED_A_TURN : late);
+  }
 }
 
 TEST(each_request_ends_while_the_clock_keeps_jumping) {
