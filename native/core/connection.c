@@ -344,6 +344,7 @@ static void receive(valk_connection_t *connection) {
     bool drained = (size_t) n < room && (connection->poll.ready & VALK_POLL_END) == 0;
     if (drained)
       connection->poll.ready &= ~VALK_POLL_READ;
+    connection->read_all = (size_t) n < room && !drained;
     valk_tls_input_t input = {buffer, (size_t) n, 0};
     take_t taken = take(connection, &input);
     if (!connection->closing)

@@ -136,7 +136,8 @@ static bool wants_write(valk_connection_t *connection) {
          (connection->h2 != NULL && valk_h2_wants_write(connection->h2));
 }
 
-/* close_notify and FIN, once everything else has been sent. */
+/* close_notify and FIN, once everything else has been sent; then the peer's end is waited for,
+ * unless it has come. */
 static void say_goodbye(valk_connection_t *connection) {
   if (!connection->notified) {
     if (!valk__connection_need_out(connection))
@@ -150,6 +151,11 @@ static void say_goodbye(valk_connection_t *connection) {
     if (!valk__connection_send_out(connection))
       return;
     valk__connection_put_buffer(connection, &connection->out);
+  }
+  if (connection->read_all && connection->out == NULL) {
+    /* Nothing can come any more that the kernel would answer with a reset. */
+    valk__connection_close(connection, connection->cause);
+    return;
   }
   if (!connection->shut && connection->out == NULL) {
     connection->shut = true;

@@ -2,6 +2,8 @@
  * send is taken and dropped, so that no reset destroys those words on their way, and then they are
  * gone, whatever they do. */
 #include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -117,4 +119,29 @@ TEST(a_peer_that_sends_without_end_does_not_keep_the_thread) {
     rig_is_well(&rig);
     end(clients);
   }
+}
+
+TEST(a_peer_that_has_said_all_is_not_waited_for) {
+  rig_start(&rig, NULL, NULL);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&client, stream, 30000));
+  valk__fault_arm(VALK_FAULT_RECV, 0, false, 0);
+  /* close_notify and FIN in one segment. */
+  int on = 1;
+  ASSERT_OK(setsockopt(client.fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on)));
+  ASSERT_EQ(SSL_shutdown(client.ssl), 0);
+  ASSERT_OK(shutdown(client.fd, SHUT_WR));
+  RIG_UNTIL(rig_stats(&rig).connection.active == 0);
+  ASSERT_EQ(valk__fault_count(VALK_FAULT_RECV), 1); /* none for the end */
+  /* Our own close_notify has come all the same. */
+  uint64_t by = client_clock_ms() + 30000;
+  while (SSL_shutdown(client.ssl) != 1 && client_clock_ms() < by) {
+    struct pollfd readable = {.fd = client.fd, .events = POLLIN};
+    poll(&readable, 1, 20);
+  }
+  ASSERT((SSL_get_shutdown(client.ssl) & SSL_RECEIVED_SHUTDOWN) != 0);
+  client_close(&client);
+  rig_stop(&rig);
 }
