@@ -327,7 +327,7 @@ struct valk_connection {
   bool closing;   /* its handle is being closed */
   bool close_now; /* valk__connection_close was called from inside TLS or HTTP/2 */
   bool finishing; /* nothing more is read: flush, close_notify, then linger */
-  bool read_all; /* the peer's FIN has come, and all before it was read */
+  bool read_all;  /* the peer's FIN has come, and all before it was read */
   bool notified, lingering, shut;
   uint8_t drain_step; /* 0: none, 1: first GOAWAY, 2: second */
   uint64_t drain_ms;
