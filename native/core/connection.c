@@ -341,10 +341,11 @@ static void receive(valk_connection_t *connection) {
     valk__count_add(&thread->counters.bytes_in, (uint64_t) n);
     received += (size_t) n;
     /* Less than was asked for is all there is, and what comes later is told of. */
-    bool drained = (size_t) n < room && (connection->poll.ready & VALK_POLL_END) == 0;
+    bool emptied = (size_t) n < room;
+    connection->read_all = emptied && (connection->poll.ready & VALK_POLL_END) != 0;
+    bool drained = emptied && !connection->read_all;
     if (drained)
       connection->poll.ready &= ~VALK_POLL_READ;
-    connection->read_all = (size_t) n < room && !drained;
     valk_tls_input_t input = {buffer, (size_t) n, 0};
     take_t taken = take(connection, &input);
     if (!connection->closing)

@@ -104,17 +104,17 @@ static uint64_t min(uint64_t one, uint64_t other) {
   return one < other ? one : other;
 }
 
+/* Where it fails the socket goes on as it was; while that is more than 1 it is tried again. */
 static void set_low_water(valk_connection_t *connection, int bytes) {
-  if (bytes > 1) {
+  /* Where enough lies there already the socket tells of it anew. */
+  if (bytes != connection->low_water && !valk__fault(VALK_FAULT_OPTION) &&
+      setsockopt(connection->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0)
+    connection->low_water = bytes;
+  if (connection->low_water > 1) {
     valk__deadline_start(connection->thread, VALK_DEADLINE_GATHER, &connection->gathering);
   } else {
     valk__deadline_stop(&connection->gathering);
   }
-  if (bytes == connection->low_water)
-    return;
-  connection->low_water = bytes;
-  /* Where enough lies there already the socket tells of it anew. */
-  setsockopt(connection->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
 }
 
 void valk__uploads_begin_read(valk_connection_t *connection) {

@@ -13,6 +13,7 @@
 #define MIB (1024 * 1024)
 
 static rig_t rig;
+static client_t client;
 
 /* ---- windows ---- */
 
@@ -23,134 +24,125 @@ static void stream_mode(valk_server_options_t *options) {
   options->data = &rig;
 }
 
+static void start(void) {
+  rig_start(&rig, NULL, stream_mode);
+  ASSERT(client_open(&client, rig.port, NULL));
+}
+
+static void stop(void) {
+  client_close(&client);
+  rig_stop(&rig); /* asserts that all was given back */
+}
+
 static atomic_int_least64_t *pool(void) {
   return &rig.system->budgets[VALK_SLOT_UPLOADS(rig.system)];
 }
 
 /* An upload of |length| bytes whose handler has read |bytes| of them, and waits for more. */
-static size_t begin_upload(client_t *client, const char *const *fields, int64_t length,
-                           size_t bytes) {
-  size_t stream = client_request(client, "POST", "/hold", fields, length);
-  client->streams[stream].hold_at = bytes;
+static size_t begin_upload(const char *const *fields, int64_t length, size_t bytes) {
+  size_t stream = client_request(&client, "POST", "/hold", fields, length);
+  client.streams[stream].hold_at = bytes;
   uint64_t end = client_clock_ms() + 30000;
   unsigned before = atomic_load(&rig.body_bytes);
   while (atomic_load(&rig.body_bytes) - before < bytes && client_clock_ms() < end)
-    client_pump(client, 2);
+    client_pump(&client, 2);
   ASSERT_EQ(atomic_load(&rig.body_bytes) - before, bytes);
-  client_ping(client); /* what the server has said until then is read */
-  unsigned acks = client->ping_acks;
-  while (client->ping_acks == acks && client_clock_ms() < end)
-    client_pump(client, 2);
+  client_ping(&client); /* what the server has said until then is read */
+  unsigned acks = client.ping_acks;
+  while (client.ping_acks == acks && client_clock_ms() < end)
+    client_pump(&client, 2);
   return stream;
 }
 
-static void end_upload(client_t *client, size_t stream) {
+static void end_upload(size_t stream) {
   unsigned before = atomic_load(&rig.body_bytes);
-  size_t left = client->streams[stream].send_left;
-  client_release(client, stream);
+  size_t left = client.streams[stream].send_left;
+  client_release(&client, stream);
   uint64_t end = client_clock_ms() + 30000;
   while (atomic_load(&rig.body_bytes) - before < left && client_clock_ms() < end)
-    client_pump(client, 2);
+    client_pump(&client, 2);
+  ASSERT_EQ(atomic_load(&rig.body_bytes) - before, left);
   rig_release(&rig);
-  ASSERT(client_wait(client, stream, 30000));
-  ASSERT_EQ(client->streams[stream].status, 200);
+  ASSERT(client_wait(&client, stream, 30000));
+  ASSERT_EQ(client.streams[stream].status, 200);
 }
 
-static int window_of(client_t *client, size_t stream) {
-  return nghttp2_session_get_stream_remote_window_size(client->session, client->streams[stream].id);
+static int window_of(size_t stream) {
+  return nghttp2_session_get_stream_remote_window_size(client.session, client.streams[stream].id);
 }
 
 TEST(a_window_grows_as_the_handler_reads) {
-  rig_start(&rig, NULL, stream_mode);
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
-  size_t stream = begin_upload(&client, four_mib, 4 * MIB, 3 * MIB);
+  start();
+  size_t stream = begin_upload(four_mib, 4 * MIB, 3 * MIB);
   /* nghttp2 may hold back half of it. */
-  ASSERT_GE(window_of(&client, stream), (int) VALK_WINDOW_STREAMED / 2);
-  ASSERT_LE(window_of(&client, stream), (int) VALK_WINDOW_STREAMED);
+  ASSERT_GE(window_of(stream), (int) VALK_WINDOW_STREAMED / 2);
+  ASSERT_LE(window_of(stream), (int) VALK_WINDOW_STREAMED);
   int64_t taken = rig_pool(&rig) - atomic_load(pool());
   ASSERT_GT(taken, 256 * KIB);
   ASSERT_LT(taken, (int64_t) VALK_WINDOW_STREAMED);
-  end_upload(&client, stream);
-  client_close(&client);
-  rig_stop(&rig); /* asserts that all was given back */
+  end_upload(stream);
+  stop();
 }
 
 TEST(a_window_grows_where_the_length_is_not_known) {
-  rig_start(&rig, NULL, stream_mode);
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
-  size_t stream = begin_upload(&client, NULL, 4 * MIB, 3 * MIB);
-  ASSERT_GE(window_of(&client, stream), (int) VALK_WINDOW_STREAMED / 2);
-  end_upload(&client, stream);
-  client_close(&client);
-  rig_stop(&rig);
+  start();
+  size_t stream = begin_upload(NULL, 4 * MIB, 3 * MIB);
+  ASSERT_GE(window_of(stream), (int) VALK_WINDOW_STREAMED / 2);
+  end_upload(stream);
+  stop();
 }
 
 TEST(a_window_grows_neither_before_it_was_used_nor_for_what_will_not_come) {
-  rig_start(&rig, NULL, stream_mode);
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
-  size_t first = begin_upload(&client, four_mib, 4 * MIB, 64 * KIB);
+  start();
+  size_t first = begin_upload(four_mib, 4 * MIB, 64 * KIB);
   ASSERT_EQ(atomic_load(pool()), rig_pool(&rig));
   client_reset(&client, first, 8);
   RIG_UNTIL((client_pump(&client, 1), rig_stats(&rig).request.reset.client == 1));
   static const char *const fields[] = {"content-length", "131072", NULL};
-  size_t stream = begin_upload(&client, fields, 128 * KIB, 120 * KIB);
+  size_t stream = begin_upload(fields, 128 * KIB, 120 * KIB);
   ASSERT_EQ(atomic_load(pool()), rig_pool(&rig));
-  end_upload(&client, stream);
-  client_close(&client);
-  rig_stop(&rig);
+  end_upload(stream);
+  stop();
 }
 
 TEST(what_a_window_takes_is_a_part_of_what_the_pool_has) {
-  rig_start(&rig, NULL, stream_mode);
+  start();
   atomic_store(pool(), 80 * KIB);
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
-  size_t stream = begin_upload(&client, four_mib, 4 * MIB, 3 * MIB);
+  size_t stream = begin_upload(four_mib, 4 * MIB, 3 * MIB);
   /* An eighth of it, and an eighth of the rest, until less than 8 KiB would be taken. */
   ASSERT_EQ(atomic_load(pool()), 80 * KIB - 10 * KIB - 8960);
-  end_upload(&client, stream);
+  end_upload(stream);
   RIG_UNTIL(atomic_load(pool()) == 80 * KIB);
   atomic_store(pool(), rig_pool(&rig));
-  client_close(&client);
-  rig_stop(&rig);
+  stop();
 }
 
 TEST(without_a_pool_uploads_go_on_with_their_connections_share) {
-  rig_start(&rig, NULL, stream_mode);
+  start();
   atomic_store(pool(), 0);
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
-  size_t stream = begin_upload(&client, four_mib, 4 * MIB, 3 * MIB);
-  ASSERT_LE(window_of(&client, stream), 128 * KIB);
+  size_t stream = begin_upload(four_mib, 4 * MIB, 3 * MIB);
+  ASSERT_LE(window_of(stream), 128 * KIB);
   ASSERT_EQ(atomic_load(pool()), 0);
-  end_upload(&client, stream);
+  end_upload(stream);
   atomic_store(pool(), rig_pool(&rig));
-  client_close(&client);
-  rig_stop(&rig);
+  stop();
 }
 
 TEST(what_stays_alone_is_read_too) {
-  rig_start(&rig, NULL, stream_mode);
-  client_t client;
-  ASSERT(client_open(&client, rig.port, NULL));
+  start();
   /* Each stops amid the upload, with less outstanding than is let come together. */
   for (size_t more = 0; more < 8; more++) {
-    size_t stream = begin_upload(&client, four_mib, 4 * MIB, 2 * MIB + more * 9999);
+    size_t stream = begin_upload(four_mib, 4 * MIB, 2 * MIB + more * 9999);
     client_reset(&client, stream, 8);
   }
-  client_close(&client);
-  rig_stop(&rig);
+  stop();
 }
 
 TEST(clients_that_vanish_amid_an_upload_leave_nothing) {
   rig_start(&rig, NULL, stream_mode);
   for (int i = 0; i < 2; i++) {
-    client_t client;
     ASSERT(client_open(&client, rig.port, NULL));
-    begin_upload(&client, four_mib, 4 * MIB, 2 * MIB);
+    begin_upload(four_mib, 4 * MIB, 2 * MIB);
     client_vanish(&client, i == 1);
     RIG_UNTIL(rig_stats(&rig).connection.active == 0);
   }
@@ -275,6 +267,24 @@ TEST(what_has_come_is_told_of_after_a_while) {
   thread.deadlines[VALK_DEADLINE_GATHER].expired(deadline);
   ASSERT_EQ(connection.low_water, 1);
   ASSERT(told(1000));
+  end();
+}
+
+TEST(a_socket_that_takes_no_mark_is_left_as_it_was) {
+  begin();
+  valk_request_t one = upload(512 * KIB, 4 * MIB);
+  valk__fault_arm(VALK_FAULT_OPTION, 1, false, ENOMEM);
+  ASSERT_EQ(after_read(&one, 1, 64 * KIB), 1);
+  ASSERT_EQ(after_read(&one, 1, 64 * KIB), 128 * KIB);
+  valk_deadline_t *deadline = &connection.gathering;
+  valk__deadline_stop(deadline);
+  valk__fault_arm(VALK_FAULT_OPTION, 1, false, ENOMEM);
+  thread.deadlines[VALK_DEADLINE_GATHER].expired(deadline);
+  ASSERT_EQ(connection.low_water, 128 * KIB);
+  ASSERT(valk__listed(&deadline->link)); /* so it is lowered a while later */
+  valk__deadline_stop(deadline);
+  thread.deadlines[VALK_DEADLINE_GATHER].expired(deadline);
+  ASSERT_EQ(after_read(NULL, 0, 0), 1);
   end();
 }
 
