@@ -59,16 +59,6 @@ valk_exchange_t *valk__bridge_find(valk_bridge_t *bridge, uint32_t index, uint32
   return exchange;
 }
 
-static void free_chunks(valk_exchange_t *exchange) {
-  while (exchange->first != NULL) {
-    valk_chunk_t *chunk = exchange->first;
-    exchange->first = chunk->next;
-    free(chunk);
-  }
-  exchange->last = NULL;
-  exchange->offset = exchange->readable = 0;
-}
-
 static void unlink_event(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   valk_exchange_t *prev = exchange->event_prev;
   valk_exchange_t *next = exchange->event_next;
@@ -85,7 +75,7 @@ static void free_exchange(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   if (exchange->events != 0) {
     unlink_event(bridge, exchange);
   }
-  free_chunks(exchange);
+  valk__chunks_free(exchange);
   free(exchange->trailers);
   exchange->trailers = NULL;
   exchange->trailers_length = 0;
@@ -344,7 +334,7 @@ static bool on_abort(void *data, valk_request_t *request, valk_abort_t reason) {
   exchange->body = NULL;
   exchange->reclaim = exchange->pinned;
   bool given_up = !exchange->pinned;
-  free_chunks(exchange);
+  valk__chunks_free(exchange);
   drop_peer(bridge, exchange);
   exchange->body_ended = true;
   if (!exchange->released && (exchange->events & VALK_EVENT_ABORT) == 0) {
@@ -361,20 +351,11 @@ static int on_body(void *data, valk_request_t *request, const uint8_t *bytes, si
     valk_request_consume(request, length);
     return 0;
   }
-  valk_chunk_t *chunk = valk__fault(VALK_FAULT_MALLOC) ? NULL : malloc(sizeof(*chunk) + length);
-  if (chunk == NULL) {
-    return VALK_ENOMEM;
+  int result = valk__chunks_add(bridge, exchange, bytes, length, valk_request_body_room(request));
+  if (result == 0) {
+    valk__bridge_event(bridge, exchange, VALK_EVENT_BODY);
   }
-  chunk->next = NULL;
-  chunk->length = length;
-  memcpy(chunk->data, bytes, length);
-  uv_mutex_lock(&bridge->lock);
-  *(exchange->last != NULL ? &exchange->last->next : &exchange->first) = chunk;
-  exchange->last = chunk;
-  exchange->readable += length;
-  add_event(bridge, exchange, VALK_EVENT_BODY);
-  uv_mutex_unlock(&bridge->lock);
-  return 0;
+  return result;
 }
 
 static void on_body_end(void *data, valk_request_t *request) {
@@ -596,7 +577,7 @@ void valk_bridge_free(valk_bridge_t *bridge) {
     for (uint32_t j = 0; j < VALK_BRIDGE_CHUNK; j++) {
       /* What JavaScript holds still, or sent too late. */
       valk__ops_deinit(bridge, &exchanges[j].ops);
-      free_chunks(&exchanges[j]);
+      valk__chunks_free(&exchanges[j]);
       free(exchanges[j].trailers);
       if (exchanges[j].peer != NULL) {
         valk_peer_unref(exchanges[j].peer);

@@ -40,6 +40,74 @@ int valk_bridge_body(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
   return 0;
 }
 
+/* ---- in stream mode: chunks, added to on one side and taken from on the other ---- */
+
+/* A peer chooses how few bytes it sends in a frame: small ones share a chunk. No larger than what
+ * brings that in: of chunks of 64 KiB the heap gives pages back again and again. */
+#define CHUNK_LEAST 4096u
+
+static size_t least(size_t one, uint64_t other) {
+  return one < other ? one : (size_t) other;
+}
+
+static void append(valk_exchange_t *exchange, valk_chunk_t *chunk, const uint8_t *bytes,
+                   size_t length) {
+  memcpy(chunk->data + chunk->length, bytes, length);
+  chunk->length += length;
+  exchange->readable += length;
+}
+
+int valk__chunks_add(valk_bridge_t *bridge, valk_exchange_t *exchange, const uint8_t *bytes,
+                     size_t length, uint64_t room) {
+  uv_mutex_lock(&bridge->lock);
+  if (exchange->last != NULL) {
+    size_t part = least(length, exchange->last->capacity - exchange->last->length);
+    append(exchange, exchange->last, bytes, part);
+    bytes += part;
+    length -= part;
+  }
+  uv_mutex_unlock(&bridge->lock);
+  if (length == 0) {
+    return 0;
+  }
+  /* No larger than what may come: an upload holds no more than was counted for its window. */
+  size_t capacity = least(CHUNK_LEAST, length + room);
+  if (capacity < length) {
+    capacity = length;
+  }
+  valk_chunk_t *chunk = valk__fault(VALK_FAULT_MALLOC) ? NULL : malloc(sizeof(*chunk) + capacity);
+  if (chunk == NULL) {
+    return VALK_ENOMEM;
+  }
+  chunk->next = NULL;
+  chunk->length = 0;
+  chunk->capacity = capacity;
+  uv_mutex_lock(&bridge->lock);
+  append(exchange, chunk, bytes, length);
+  *(exchange->last != NULL ? &exchange->last->next : &exchange->first) = chunk;
+  exchange->last = chunk;
+  uv_mutex_unlock(&bridge->lock);
+  return 0;
+}
+
+/* Under bridge->lock: the first chunk is no longer the exchange's. */
+static valk_chunk_t *unlink_first(valk_exchange_t *exchange) {
+  valk_chunk_t *chunk = exchange->first;
+  exchange->first = chunk->next;
+  if (exchange->first == NULL) {
+    exchange->last = NULL;
+  }
+  exchange->offset = 0;
+  return chunk;
+}
+
+void valk__chunks_free(valk_exchange_t *exchange) {
+  while (exchange->first != NULL) {
+    free(unlink_first(exchange));
+  }
+  exchange->readable = 0;
+}
+
 int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
   valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);
   if (exchange == NULL) {
@@ -50,6 +118,11 @@ int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t gen
                                                                      : VALK_BRIDGE_ENDED;
   uv_mutex_unlock(&bridge->lock);
   return readable < VALK_READ_MAX ? readable : VALK_READ_MAX;
+}
+
+static void consume(valk_bridge_t *bridge, valk_exchange_t *exchange, size_t length) {
+  valk__bridge_post(bridge, exchange, &(valk_ops_t){.bits = VALK_OP_CONSUME, .consumed = length});
+  valk_system_wake(bridge->system, exchange->thread);
 }
 
 int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation, uint8_t *bytes,
@@ -65,21 +138,14 @@ int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
   bool gone = exchange->readable < length;
   while (!gone && left > 0) {
     valk_chunk_t *chunk = exchange->first;
-    size_t part = chunk->length - exchange->offset;
-    if (part > left) {
-      part = left;
-    }
+    size_t part = least(left, chunk->length - exchange->offset);
     memcpy(bytes, chunk->data + exchange->offset, part);
     bytes += part;
     left -= part;
     exchange->offset += part;
     exchange->readable -= part;
     if (exchange->offset == chunk->length) {
-      exchange->first = chunk->next;
-      if (exchange->first == NULL) {
-        exchange->last = NULL;
-      }
-      exchange->offset = 0;
+      unlink_first(exchange);
       chunk->next = used;
       used = chunk;
     }
@@ -93,10 +159,11 @@ int valk_bridge_read(valk_bridge_t *bridge, uint32_t index, uint32_t generation,
   if (gone) {
     return VALK_ESTALE;
   }
-  valk__bridge_post(bridge, exchange, &(valk_ops_t){.bits = VALK_OP_CONSUME, .consumed = length});
-  valk_system_wake(bridge->system, exchange->thread);
+  consume(bridge, exchange, length);
   return 0;
 }
+
+/* ---- trailers, and who sent it ---- */
 
 const valk_peer_t *valk_bridge_peer(valk_bridge_t *bridge, uint32_t index, uint32_t generation) {
   valk_exchange_t *exchange = valk__bridge_find(bridge, index, generation);

@@ -44,9 +44,10 @@ typedef struct {
   uint16_t flags;
 } valk_ops_t;
 
+/* What came of a streamed body and was not read yet. */
 typedef struct valk_chunk {
   struct valk_chunk *next;
-  size_t length;
+  size_t length, capacity;
   uint8_t data[];
 } valk_chunk_t;
 
@@ -166,6 +167,12 @@ static inline bool valk__exchange_passed(const valk_bridge_t *bridge,
 void valk__exchange_end(valk_bridge_t *bridge, valk_exchange_t *exchange);
 /* Engine. */
 void valk__bridge_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32_t bits);
+/* Engine. Adds to what JavaScript may read. |room|: as valk_request_body_room says. 0 or
+ * VALK_ENOMEM, after which a part may have been added. */
+int valk__chunks_add(valk_bridge_t *bridge, valk_exchange_t *exchange, const uint8_t *bytes,
+                     size_t length, uint64_t room);
+/* Under bridge->lock, or where nobody else has the exchange. */
+void valk__chunks_free(valk_exchange_t *exchange);
 /* JS. NULL when it has ended or JavaScript has let go of it. */
 valk_exchange_t *valk__bridge_find(valk_bridge_t *bridge, uint32_t index, uint32_t generation);
 /* JS. Lets go of all that was lent and not flushed. */

@@ -398,16 +398,18 @@ int64_t valk_bridge_write(valk_bridge_t *bridge, uint32_t index, uint32_t genera
     return VALK_ESTALE;
   }
   uint32_t most = length < VALK_WRITE_MAX ? (uint32_t) length : VALK_WRITE_MAX;
-  uint32_t least = most < VALK_WRITE_LEAST ? most : VALK_WRITE_LEAST;
-  uint32_t granted = most == 0 ? 0 : valk_budget_take(bridge->system, exchange->slot, least, most);
+  uint32_t cost = most + VALK_BUFFER_COST;
+  uint32_t least = cost < VALK_WRITE_LEAST ? cost : VALK_WRITE_LEAST;
+  uint32_t charged = most == 0 ? 0 : valk_budget_take(bridge->system, exchange->slot, least, cost);
+  uint32_t granted = charged > 0 ? charged - VALK_BUFFER_COST : 0;
   valk_ops_t ops = {.bits = VALK_OP_WANT_WRITABLE};
   if (granted > 0) {
     valk_buffer_t *buffer = make_buffer(exchange, bytes, granted);
     if (buffer == NULL) {
-      valk_budget_give(bridge->system, exchange->slot, granted);
+      valk_budget_give(bridge->system, exchange->slot, charged);
       return VALK_ENOMEM;
     }
-    buffer->charged = granted;
+    buffer->charged = charged;
     ops = (valk_ops_t){.bits = VALK_OP_WRITE, .write_first = buffer, .write_last = buffer};
   }
   valk__bridge_post(bridge, exchange, &ops);

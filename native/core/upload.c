@@ -33,6 +33,10 @@ static uint32_t take_share(const valk_request_t *request) {
   return valk_budget_take(system, request->slot, 1, (uint32_t) (left < most ? left : most));
 }
 
+static uint64_t min(uint64_t one, uint64_t other) {
+  return one < other ? one : other;
+}
+
 static uint32_t window_of(const valk_request_t *request) {
   return VALK_WINDOW_WAITING + request->own_window + request->pool_window;
 }
@@ -41,6 +45,12 @@ static uint32_t window_of(const valk_request_t *request) {
 static uint64_t rest_of(const valk_request_t *request) {
   int64_t rest = request->head.content_length - (int64_t) request->received;
   return rest > 0 ? (uint64_t) rest : 0;
+}
+
+uint64_t valk_request_body_room(const valk_request_t *request) {
+  uint64_t window = window_of(request);
+  uint64_t room = request->unconsumed < window ? window - request->unconsumed : 0;
+  return request->head.content_length < 0 ? room : min(room, rest_of(request));
 }
 
 bool valk__upload_open(valk_request_t *request) {
@@ -98,10 +108,6 @@ void valk__upload_received(valk_request_t *request, size_t length) {
     connection->upload_rest += rest_of(request) + length;
   }
   connection->upload_rest -= length;
-}
-
-static uint64_t min(uint64_t one, uint64_t other) {
-  return one < other ? one : other;
 }
 
 /* Where it fails the socket goes on as it was; while that is more than 1 it is tried again. */

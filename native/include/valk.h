@@ -130,6 +130,9 @@ valk_bytes_t valk_request_trailers(const valk_request_t *request);
 bool valk_request_body_ended(const valk_request_t *request);
 /* Engine. True when the body comes by on_body (bodyMode 'stream'). */
 bool valk_request_streams(const valk_request_t *request);
+/* Engine, stream mode. How many bytes may come beside those that the consumer has: as many as its
+ * peer may send now, or has announced. */
+uint64_t valk_request_body_room(const valk_request_t *request);
 /* Engine. NULL once its stream has ended: the peer is the connection's, and goes with it. A
  * consumer that refs it counts its certificate (up to 32 KiB) as its own from then on: the
  * connection's memory bounds what is charged to it, and that is no more when it is gone. */
@@ -164,6 +167,10 @@ typedef struct valk_buffer {
   void *owner;
   uint8_t own[];
 } valk_buffer_t;
+
+/* What a buffer takes beside its bytes, the heap's part with it: to be charged too where there may
+ * be many of few bytes. */
+#define VALK_BUFFER_COST 64u
 
 /* Any. NULL when out of memory. Charged to nobody until |charged| is set by the caller from what
  * valk_budget_take gave. */

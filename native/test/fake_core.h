@@ -50,6 +50,7 @@ struct valk_request {
   size_t body_length;
   const char *trailers;
   bool body_ended;
+  uint64_t body_room;
   bool streams;
   void *data;
 
@@ -104,6 +105,10 @@ valk_bytes_t valk_request_trailers(const valk_request_t *request) {
   return (valk_bytes_t){(const uint8_t *) request->trailers,
                         request->trailers ? strlen(request->trailers) : 0};
 }
+uint64_t valk_request_body_room(const valk_request_t *request) {
+  return request->body_room;
+}
+
 bool valk_request_body_ended(const valk_request_t *request) {
   return request->body_ended;
 }

@@ -1,5 +1,6 @@
 /* The bridge, step by step: bodies that come and answers that go piece by piece. */
 #include "bridge_rig.h"
+#include "core/fault.h"
 
 static void begin_stream(valk_request_t *request, fake_claim_t *claim, bool ended) {
   server.data = valk_bridge_server_data(7, true);
@@ -62,6 +63,66 @@ TEST(a_large_body_is_taken_in_pieces) {
   fake_js_respond(&js, &claim, 200, "", "");
   flush();
   ASSERT_EQ(request.consumed, sizeof(body));
+  fake_request_deinit(&request);
+  end();
+}
+
+#define CRUMBS 10000u
+
+TEST(frames_of_few_bytes_share_memory) {
+  begin();
+  valk_request_t request;
+  fake_claim_t claim;
+  begin_stream(&request, &claim, false);
+  request.body_room = CRUMBS;
+  valk__fault_arm(VALK_FAULT_MALLOC, 0, false, 0);
+  static char body[CRUMBS];
+  static uint8_t bytes[CRUMBS];
+  for (size_t i = 0; i < CRUMBS; i++) {
+    body[i] = (char) (i * 7);
+    ASSERT_OK(fake_body(&request, &body[i], 1));
+  }
+  ASSERT_LE(valk__fault_count(VALK_FAULT_MALLOC), CRUMBS / 4096 + 1);
+  ASSERT_OK(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes, 5000));
+  /* What was read in part is added to all the same, and what was read is not. */
+  ASSERT_OK(fake_body(&request, "a", 1));
+  ASSERT_OK(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes + 5000, 5000));
+  ASSERT_MEM_EQ(bytes, body, CRUMBS);
+  ASSERT_OK(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes, 1));
+  ASSERT_EQ(bytes[0], 'a');
+  ASSERT_OK(fake_body(&request, "b", 1));
+  ASSERT_OK(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes, 1));
+  ASSERT_EQ(bytes[0], 'b');
+  ASSERT_EQ(take_event(&claim), VALK_EVENT_BODY);
+  fake_js_respond(&js, &claim, 200, "", "");
+  flush();
+  ASSERT_EQ(request.consumed, CRUMBS + 2);
+  fake_request_deinit(&request);
+  end();
+}
+
+TEST(no_more_memory_is_taken_than_may_come) {
+  begin();
+  valk_request_t request;
+  fake_claim_t claim;
+  begin_stream(&request, &claim, false);
+  valk__fault_arm(VALK_FAULT_MALLOC, 0, false, 0);
+  request.body_room = 5;
+  ASSERT_OK(fake_body(&request, "abc", 3));
+  ASSERT_OK(fake_body(&request, "defgh", 5));
+  ASSERT_EQ(valk__fault_count(VALK_FAULT_MALLOC), 1);
+  valk__fault_arm(VALK_FAULT_MALLOC, 1, false, 0);
+  ASSERT_EQ(fake_body(&request, "i", 1), VALK_ENOMEM);
+  valk__fault_arm(VALK_FAULT_MALLOC, 0, false, 0);
+  request.body_room = 0;
+  ASSERT_OK(fake_body(&request, "ijk", 3));
+  uint8_t bytes[11];
+  ASSERT_EQ(valk_bridge_readable(js.bridge, claim.index, claim.generation), 11);
+  ASSERT_OK(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes, 11));
+  ASSERT_MEM_EQ(bytes, "abcdefghijk", 11);
+  ASSERT_EQ(take_event(&claim), VALK_EVENT_BODY);
+  fake_js_respond(&js, &claim, 200, "", "");
+  flush();
   fake_request_deinit(&request);
   end();
 }
@@ -162,18 +223,40 @@ TEST(a_write_beyond_the_budget_waits_for_room) {
   static uint8_t large[60000];
   atomic_store(&fake_system.budget, 20000);
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, sizeof(large)),
-            20000);
+            20000 - VALK_BUFFER_COST);
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, sizeof(large)), 0);
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, 1), 0);
   flush();
-  ASSERT_EQ(request.sent_length, 20000);
+  ASSERT_EQ(request.sent_length, 20000 - VALK_BUFFER_COST);
   ASSERT_EQ(request.wants, 1);
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, 1), 1);
   fake_js_tell(&js, &claim, VALK_OUT_RESET, 2);
   flush();
-  ASSERT_EQ(request.sent_length, 20001);
+  ASSERT_EQ(request.sent_length, 20001 - VALK_BUFFER_COST);
   ASSERT_EQ(request.resets, 1);
   ASSERT_EQ(request.code, 2);
+  atomic_fetch_add(&fake_system.budget, (1 << 20) - 20000);
+  fake_request_deinit(&request);
+  end();
+}
+
+TEST(writes_of_few_bytes_are_charged_for_what_they_take) {
+  begin();
+  valk_request_t request;
+  fake_claim_t claim;
+  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
+  fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "", NULL, 0, -1);
+  flush();
+  atomic_store(&fake_system.budget, 20000);
+  unsigned count = 0;
+  while (valk_bridge_write(js.bridge, claim.index, claim.generation, (const uint8_t *) "x", 1) == 1)
+    count++;
+  ASSERT_EQ(count, 20000 / (1 + VALK_BUFFER_COST));
+  flush();
+  ASSERT_EQ(request.sent_length, count);
+  ASSERT_EQ(atomic_load(&fake_system.budget), 20000);
+  fake_js_tell(&js, &claim, VALK_OUT_RESET, 2);
+  flush();
   atomic_fetch_add(&fake_system.budget, (1 << 20) - 20000);
   fake_request_deinit(&request);
   end();

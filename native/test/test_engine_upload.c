@@ -128,6 +128,23 @@ TEST(without_a_pool_uploads_go_on_with_their_connections_share) {
   stop();
 }
 
+TEST(a_consumer_is_told_how_much_may_come_still) {
+  start();
+  static const char *const fields[] = {"content-length", "131072", NULL};
+  size_t stream = begin_upload(fields, 128 * KIB, 120 * KIB);
+  ASSERT_EQ(atomic_load(&rig.body_room), 8 * KIB); /* of what was announced */
+  end_upload(stream);
+  ASSERT_EQ(atomic_load(&rig.body_room), 0);
+  stop();
+  start();
+  stream = begin_upload(NULL, 4 * MIB, 3 * MIB);
+  /* Of what its window lets it send beside the last piece. */
+  ASSERT_GE(atomic_load(&rig.body_room), VALK_WINDOW_STREAMED - VALK_TLS_PLAIN_MAX);
+  ASSERT_LT(atomic_load(&rig.body_room), VALK_WINDOW_STREAMED);
+  end_upload(stream);
+  stop();
+}
+
 TEST(what_stays_alone_is_read_too) {
   start();
   /* Each stops amid the upload, with less outstanding than is let come together. */

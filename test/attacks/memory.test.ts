@@ -26,6 +26,13 @@ const BATTLES: Record<string, Battle> = {
     ...STALL,
     counters: [['request.reset.writeTimeout', 'connection.closed.writeTimeout']],
   },
+  'bodies in frames of one byte that nobody reads': {
+    options: { bodyMode: 'stream' },
+    durationMs: 4000,
+    connections: 24,
+    counters: ['request.dispatched'],
+    handlers: 24 * 100,
+  },
   'HPACK bomb: one field named 12,000 times': ENDED,
   'HPACK bombs that stay below 64 KiB': REFUSED,
   'HPACK table sizes that go up and down': ENDED,

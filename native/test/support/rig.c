@@ -299,6 +299,7 @@ static bool on_abort(void *data, valk_request_t *request, valk_abort_t reason) {
 static int on_body(void *data, valk_request_t *request, const uint8_t *bytes, size_t length) {
   rig_t *rig = data;
   work_t *work = valk_request_data(request);
+  atomic_store(&rig->body_room, valk_request_body_room(request));
   atomic_fetch_add(&rig->body_bytes, (unsigned) length);
   if (work->echo) {
     valk_buffer_t *buffer = valk_buffer_new((uint32_t) length);

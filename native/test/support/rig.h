@@ -36,10 +36,11 @@ typedef struct {
   uv_mutex_t lock;
   rig_held_t held[RIG_HELD];
   unsigned held_count;
-  atomic_bool claims;      /* held requests count as called: on_drop says no */
-  atomic_bool full;        /* on_request says VALK_EAGAIN */
-  atomic_bool no_memory;   /* on_request says VALK_ENOMEM */
-  atomic_bool keep_pinned; /* on_abort says false; rig_unpin */
+  atomic_bool claims;              /* held requests count as called: on_drop says no */
+  atomic_bool full;                /* on_request says VALK_EAGAIN */
+  atomic_bool no_memory;           /* on_request says VALK_ENOMEM */
+  atomic_bool keep_pinned;         /* on_abort says false; rig_unpin */
+  atomic_uint_least64_t body_room; /* at the last piece of a body */
   atomic_uint requests, drops, aborts, ends, turns, body_bytes, released;
   atomic_bool releasing;
   atomic_bool unpin;
