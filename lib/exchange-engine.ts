@@ -1,6 +1,7 @@
 import { AioError } from './errors.js';
 import type { AbortCause, Chunk, ConnectionInfo, Exchange } from './exchange.js';
 import type { Outbox } from './exchange-outbox.js';
+import { loopRound } from './exchange-round.js';
 import { INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
 
 /** RFC 9113, section 7. */
@@ -104,7 +105,9 @@ export class EngineExchange implements Exchange {
 
   readChunk(): Chunk | Promise<Chunk> {
     const chunk = this.#takeChunk();
-    return chunk === undefined ? this.#nextChunk() : chunk;
+    if (chunk === undefined) return this.#nextChunk();
+    const round = loopRound();
+    return round === undefined ? chunk : round.then(() => chunk);
   }
 
   async #nextChunk(): Promise<Chunk> {

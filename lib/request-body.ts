@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
-import { type ReadableByteStreamController, ReadableStream, type UnderlyingByteSource } from 'node:stream/web';
+import type { ReadableStream } from 'node:stream/web';
 import type { Chunk, RequestSource } from './exchange.js';
+import { bytesStream } from './request-body-stream.js';
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -15,6 +16,8 @@ export class RequestBody {
   #stream: ReadableStream<Uint8Array> | undefined;
   #held: Bytes | undefined;
   #taken = false;
+  /** Whether the stream has given all bytes of a body that lay there whole. */
+  #isRead = false;
 
   constructor(source: RequestSource) {
     this.#source = source;
@@ -23,12 +26,7 @@ export class RequestBody {
   /** The stream, made when it is first asked for: one of bytes, which reads nothing ahead. */
   get stream(): ReadableStream<Uint8Array> {
     if (this.#stream === undefined) {
-      const source: UnderlyingByteSource = {
-        type: 'bytes',
-        pull: (controller) => this.#pull(controller),
-        cancel: () => this.#cancel(),
-      };
-      this.#stream = new ReadableStream(source, { highWaterMark: 0 });
+      this.#stream = bytesStream({ read: () => this.#readNext(), cancel: () => this.#cancel() });
       if (this.#taken) disturb(this.#stream);
     }
     return this.#stream;
@@ -82,16 +80,15 @@ export class RequestBody {
     return bytes;
   }
 
-  #pull(controller: ReadableByteStreamController): void | Promise<void> {
-    if (!this.#source.streaming) {
-      const bytes = this.#takeHeld();
-      if (bytes.byteLength > 0) controller.enqueue(wholeBuffer(bytes));
-      close(controller);
-      return;
+  #readNext(): Chunk | Promise<Chunk> {
+    if (this.#source.streaming) {
+      const chunk = this.#source.readChunk();
+      return chunk instanceof Promise ? chunk.then(ownBuffer) : ownBuffer(chunk);
     }
-    const chunk = this.#source.readChunk();
-    if (chunk instanceof Promise) return chunk.then((late) => deliver(controller, late));
-    deliver(controller, chunk);
+    if (this.#isRead) return null;
+    this.#isRead = true;
+    const bytes = this.#takeHeld();
+    return bytes.byteLength > 0 ? wholeBuffer(bytes) : null;
   }
 
   #cancel(): void {
@@ -109,16 +106,7 @@ function disturb(stream: ReadableStream): void {
   void stream.cancel();
 }
 
-function deliver(controller: ReadableByteStreamController, chunk: Chunk): void {
-  if (chunk === null) close(controller);
-  else controller.enqueue(wholeBuffer(chunk));
-}
-
-function close(controller: ReadableByteStreamController): void {
-  controller.close();
-  // A reader with a buffer of its own waits until that is given back.
-  (controller.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
-}
+const ownBuffer = (chunk: Chunk): Chunk => (chunk === null ? null : wholeBuffer(chunk));
 
 /** Bytes that have their buffer to themselves: whoever gets that (a byte stream takes it over) gets nobody else's. */
 export function wholeBuffer(bytes: Bytes): Bytes {
