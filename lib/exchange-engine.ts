@@ -1,8 +1,8 @@
 import { AioError } from './errors.js';
 import type { AbortCause, Chunk, ConnectionInfo, Exchange } from './exchange.js';
 import type { Outbox } from './exchange-outbox.js';
-import { loopRound } from './exchange-round.js';
-import { INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
+import { countAtOnce, dueRound } from './exchange-round.js';
+import { BUFFER_COST, INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
 
 /** RFC 9113, section 7. */
 const INTERNAL_ERROR = 2;
@@ -104,10 +104,12 @@ export class EngineExchange implements Exchange {
   }
 
   readChunk(): Chunk | Promise<Chunk> {
+    const round = dueRound();
+    if (round !== undefined) return round.then(() => this.readChunk());
     const chunk = this.#takeChunk();
     if (chunk === undefined) return this.#nextChunk();
-    const round = loopRound();
-    return round === undefined ? chunk : round.then(() => chunk);
+    countAtOnce();
+    return chunk;
   }
 
   async #nextChunk(): Promise<Chunk> {
@@ -188,8 +190,8 @@ export class EngineExchange implements Exchange {
   write(chunk: string | Uint8Array): boolean {
     if (this.gone || this.#finish !== undefined) return false;
     if (chunk.length === 0) return this.#pending === undefined;
-    if (this.#pending === undefined && fits(chunk, this.#inlineLeft)) {
-      this.#inlineLeft -= this.#add(KIND.write, '', chunk, -1);
+    if (this.#pending === undefined && fits(chunk, this.#inlineLeft - BUFFER_COST)) {
+      this.#inlineLeft -= this.#add(KIND.write, '', chunk, -1) + BUFFER_COST;
       return true;
     }
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;

@@ -1,17 +1,22 @@
-/** What is done at once before the event loop goes round: 2 MiB of bodies, in pieces of 64 KiB. */
+/** What is done at once before the event loop goes round: 2 MiB of bodies at most, in pieces of 64 KiB. */
 const MAX_AT_ONCE = 32;
 
 let count = 0;
 let round: Promise<void> | undefined;
 
+/** Something was done at once that a promise could have been given for. */
+export function countAtOnce(): void {
+  count++;
+}
+
 /**
- * To be asked before something is done at once that a promise could be given for. Who finds more to do each time would
- * else keep the loop from all others: promises that are settled already do not let it go on.
+ * To be asked before such a thing is done. Who finds more to do each time would else keep the event loop from all others:
+ * promises that are settled already do not let it go on.
  *
- * @returns `undefined`: go on; otherwise resolves when all that waits for the loop has had its turn
+ * @returns `undefined`: go on; otherwise resolves when all that waits for the loop has had its turn, and is to be asked again
  */
-export function loopRound(): Promise<void> | undefined {
-  if (++count <= MAX_AT_ONCE) return undefined;
+export function dueRound(): Promise<void> | undefined {
+  if (count < MAX_AT_ONCE) return undefined;
   round ??= new Promise((resolve) => {
     setImmediate(() => {
       count = 0;

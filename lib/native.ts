@@ -47,8 +47,10 @@ export const KIND = {
   lentFlag: 1 << 15,
 } as const;
 
-/** Bytes of an answer's body that may be sent without asking for budget (`VALK_INLINE_MAX`). */
+/** Bytes of an answer's body, with `BUFFER_COST` for each write, that may be sent without asking for budget (`VALK_INLINE_MAX`). */
 export const INLINE_MAX = 2048;
+/** What a write takes beside its bytes (`VALK_BUFFER_COST`). */
+export const BUFFER_COST = 64;
 
 /** The memory that both sides use, made by JavaScript and kept alive by the addon. */
 export interface NativeMemory {

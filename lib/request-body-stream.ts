@@ -10,8 +10,10 @@ export interface BytesSource {
   cancel(): void;
 }
 
-/** Ends a stream from outside of its source's `pull`. */
+/** What is done with a stream from outside of its source's `pull`. */
 interface Ending {
+  /** Whether there are bytes in it that came before those of the source. */
+  holdsBytes(): boolean;
   close(): void;
   error(reason: unknown): void;
 }
@@ -26,7 +28,8 @@ Blank.prototype = AsyncIteratorPrototype;
 
 /**
  * What `for await` iterates a body with (Streams, section 4.2.5): the first bytes through a reader, which locks and
- * disturbs the stream, and the others past it. Nobody else can read meanwhile, and the stream holds nothing.
+ * disturbs the stream, and the others past it. Nobody else can read meanwhile. What the stream holds goes first: a
+ * reader with a buffer of its own that let go of it half filled leaves some.
  */
 class BytesIterator extends (Blank as unknown as new () => object) {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
@@ -52,13 +55,16 @@ class BytesIterator extends (Blank as unknown as new () => object) {
   }
 
   next(): Promise<Next> {
-    if (this.#ongoing !== undefined) return this.#after(() => this.#step());
+    if (this.#ongoing !== undefined) {
+      const step = (): Next | Promise<Next> => this.#step();
+      return this.#during(this.#ongoing.then(step, step));
+    }
     const next = this.#step();
     return next instanceof Promise ? this.#during(next) : Promise.resolve(next);
   }
 
   return(value?: unknown): Promise<IteratorResult<Uint8Array, unknown>> {
-    return this.#after(async () => {
+    const end = async (): Promise<IteratorResult<Uint8Array, unknown>> => {
       if (!this.#isOver) {
         this.#isOver = true;
         const cancelled = this.#preventCancel ? undefined : this.#reader.cancel(value);
@@ -66,25 +72,32 @@ class BytesIterator extends (Blank as unknown as new () => object) {
         await cancelled;
       }
       return { done: true, value };
-    });
-  }
-
-  #after<Result>(act: () => Result | Promise<Result>): Promise<Result> {
-    return this.#during((this.#ongoing ?? Promise.resolve()).then(act, act));
-  }
-
-  #during<Result>(promise: Promise<Result>): Promise<Result> {
-    this.#ongoing = promise;
-    const end = (): void => {
-      if (this.#ongoing === promise) this.#ongoing = undefined;
     };
-    promise.then(end, end);
-    return promise;
+    return this.#ongoing === undefined ? this.#during(end()) : this.#during(this.#ongoing.then(end, end));
+  }
+
+  /** The promise that is handed out is the one that is kept: nothing else handles its rejection. */
+  #during<Result>(promise: Promise<Result>): Promise<Result> {
+    const end = (): void => {
+      if (this.#ongoing === tracked) this.#ongoing = undefined;
+    };
+    const tracked = promise.then(
+      (result) => {
+        end();
+        return result;
+      },
+      (error) => {
+        end();
+        throw error;
+      },
+    );
+    this.#ongoing = tracked;
+    return tracked;
   }
 
   #step(): Next | Promise<Next> {
     if (this.#isOver) return { done: true, value: undefined };
-    if (!this.#hasBegun) {
+    if (!this.#hasBegun || this.#ending.holdsBytes()) {
       this.#hasBegun = true;
       return this.#reader.read().then(
         ({ done, value }) => (done ? this.#end() : { done, value }),
@@ -123,11 +136,23 @@ class BytesIterator extends (Blank as unknown as new () => object) {
   }
 }
 
+// What `constructor` is belongs to the class in whose place this one stands.
+Reflect.deleteProperty(BytesIterator.prototype, 'constructor');
+
 /** A stream of bytes that reads nothing ahead, and is iterated faster than the platform's. */
 export function bytesStream(source: BytesSource): ReadableStream<Uint8Array> {
   let controller: Parameters<NonNullable<UnderlyingByteSource['start']>>[0];
+  let isClosed = false;
+  const all: BytesSource = {
+    read: () => (isClosed ? null : source.read()),
+    cancel: () => source.cancel(),
+  };
   const ending: Ending = {
+    // It wants nothing ahead, so that it has more than it wants when it has any.
+    holdsBytes: () => (controller.desiredSize ?? 0) < 0,
     close() {
+      if (isClosed) return;
+      isClosed = true;
       controller.close();
       // A reader with a buffer of its own waits until that is given back.
       (controller.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
@@ -145,16 +170,19 @@ export function bytesStream(source: BytesSource): ReadableStream<Uint8Array> {
         controller = given;
       },
       pull(): void | Promise<void> {
-        const chunk = source.read();
+        const chunk = all.read();
         if (chunk instanceof Promise) return chunk.then(deliver);
         deliver(chunk);
       },
-      cancel: () => source.cancel(),
+      cancel: () => all.cancel(),
     },
     { highWaterMark: 0 },
   );
-  const values = (options?: { preventCancel?: boolean }): BytesIterator =>
-    new BytesIterator(stream.getReader(), source, ending, Boolean(options?.preventCancel));
+  const values = (options?: { preventCancel?: boolean } | null): BytesIterator => {
+    if (!(options === undefined || typeof options === 'object' || typeof options === 'function'))
+      throw new TypeError('options must be an object');
+    return new BytesIterator(stream.getReader(), all, ending, Boolean(options?.preventCancel));
+  };
   const property = { configurable: true, writable: true, value: values };
   return Object.defineProperties(stream, { values: property, [Symbol.asyncIterator]: property });
 }

@@ -4,7 +4,7 @@ import { isDisturbed } from '../lib/request-body.js';
 import { type BytesSource, bytesStream } from '../lib/request-body-stream.js';
 
 type Bytes = Uint8Array<ArrayBuffer>;
-type Step = number | null | Error;
+type Step = number | number[] | null | Error;
 type Make = (source: BytesSource) => ReadableStream<Uint8Array>;
 
 /** A stream that the platform iterates: what ours must not be told from. */
@@ -14,8 +14,9 @@ const platformStream: Make = (source) =>
       type: 'bytes',
       async pull(controller) {
         const chunk = await source.read();
-        if (chunk === null) controller.close();
-        else controller.enqueue(chunk);
+        if (chunk !== null) return controller.enqueue(chunk);
+        controller.close();
+        (controller.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
       },
       cancel: () => source.cancel(),
     },
@@ -37,7 +38,7 @@ class Source implements BytesSource {
     if (step === undefined) return new Promise(() => {});
     const settle = (): Bytes | null => {
       if (step instanceof Error) throw step;
-      return step === null ? null : Uint8Array.of(step);
+      return step === null ? null : Uint8Array.from(typeof step === 'number' ? [step] : step);
     };
     return this.isLate ? new Promise<void>((resolve) => setImmediate(resolve)).then(settle) : settle();
   }
@@ -73,7 +74,10 @@ async function rest(stream: ReadableStream<Uint8Array>): Promise<unknown[]> {
 const failure = new RangeError('broken');
 
 /** What is done with a stream of |steps|, and seen of it. */
-const SCENARIOS: Record<string, { steps: Step[]; act(stream: ReadableStream<Uint8Array>): Promise<unknown[]> }> = {
+const SCENARIOS: Record<
+  string,
+  { steps: Step[]; act(stream: ReadableStream<Uint8Array>, source: Source): Promise<unknown[]> }
+> = {
   'to its end': {
     steps: [1, 2, 3, null],
     async act(stream) {
@@ -173,6 +177,57 @@ const SCENARIOS: Record<string, { steps: Step[]; act(stream: ReadableStream<Uint
       return [...seen, String(name).startsWith('TypeError'), await outcome(iterator.next())];
     },
   },
+  'after a reader that let go of its half filled buffer': {
+    steps: [1, [2, 3], 4, 5, null],
+    async act(stream, source) {
+      const reader = stream.getReader({ mode: 'byob' });
+      reader.read(new Uint32Array(1)).catch(() => {});
+      // The first byte is in it, and not yet the others.
+      if (source.isLate) while (source.reads < 2) await new Promise((resolve) => setImmediate(resolve));
+      else while (source.reads < 1) await null;
+      reader.releaseLock();
+      const seen: unknown[] = [];
+      for await (const chunk of stream) seen.push(describe(chunk));
+      return seen;
+    },
+  },
+  'after a reader with a buffer of its own, and before one': {
+    steps: [1, 2, 3, null],
+    async act(stream) {
+      const read = async (): Promise<unknown> => {
+        const reader = stream.getReader({ mode: 'byob' });
+        const seen = await outcome(reader.read(new Uint8Array(4)));
+        reader.releaseLock();
+        return seen;
+      };
+      const seen = [await read()];
+      for await (const chunk of stream.values({ preventCancel: true })) {
+        seen.push(describe(chunk));
+        if (chunk[0] === 2) break;
+      }
+      return [...seen, await read(), await read()];
+    },
+  },
+  'left, with a look at once': {
+    steps: [1, 2, null],
+    async act(stream) {
+      const iterator = stream.values({ preventCancel: true });
+      const seen = [await outcome(iterator.next())];
+      const ended = finish(iterator, 'value');
+      seen.push(stream.locked);
+      return [...seen, await ended, stream.locked];
+    },
+  },
+  'with options that are none': {
+    steps: [1, null],
+    async act(stream) {
+      const seen: unknown[] = [];
+      for (const options of [1, 'a', true]) {
+        seen.push(String(await outcome((async () => stream.values(options as never))())).startsWith('TypeError'));
+      }
+      return [...seen, stream.locked];
+    },
+  },
   'in part, and then by others': {
     steps: [1, 2, 3, 4, null],
     async act(stream) {
@@ -194,7 +249,12 @@ for (const [name, { steps, act }] of Object.entries(SCENARIOS)) {
       const trace = async (make: Make): Promise<unknown> => {
         const source = new Source(steps, isLate);
         const stream = make(source);
-        return { seen: await act(stream), reads: source.reads, cancels: source.cancels, rest: await rest(stream) };
+        return {
+          seen: await act(stream, source),
+          reads: source.reads,
+          cancels: source.cancels,
+          rest: await rest(stream),
+        };
       };
       t.deepEqual(await trace(bytesStream), await trace(platformStream));
     });
@@ -222,4 +282,22 @@ test('its iterator has what all asynchronous iterators have', (t) => {
   const all = Object.getPrototypeOf(Object.getPrototypeOf(Object.getPrototypeOf((async function* () {})())));
   t.true(Object.prototype.isPrototypeOf.call(all, iterator));
   t.deepEqual(Object.keys(bytesStream(new Source([], false))), []);
+});
+
+test.serial('a failure that nobody looks at is told of', async (t) => {
+  const told: unknown[] = [];
+  const listeners = process.listeners('unhandledRejection');
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', (error) => told.push(error));
+  t.teardown(() => {
+    process.removeAllListeners('unhandledRejection');
+    for (const listener of listeners) process.on('unhandledRejection', listener);
+  });
+  for (const isLate of [false, true]) {
+    void bytesStream(new Source([failure], isLate))
+      .values()
+      .next();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  t.deepEqual(told, [failure, failure]);
 });

@@ -306,7 +306,7 @@ static bool on_drop(void *data, valk_request_t *request) {
   return true;
 }
 
-static void add_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32_t bits) {
+void valk__bridge_add_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32_t bits) {
   if (exchange->events == 0) {
     exchange->event_prev = bridge->event_last;
     *(bridge->event_last != NULL ? &bridge->event_last->event_next : &bridge->event_first) =
@@ -323,7 +323,7 @@ void valk__bridge_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32
     return;
   }
   uv_mutex_lock(&bridge->lock);
-  add_event(bridge, exchange, bits);
+  valk__bridge_add_event(bridge, exchange, bits);
   uv_mutex_unlock(&bridge->lock);
 }
 
@@ -338,7 +338,7 @@ static bool on_abort(void *data, valk_request_t *request, valk_abort_t reason) {
   drop_peer(bridge, exchange);
   exchange->body_ended = true;
   if (!exchange->released && (exchange->events & VALK_EVENT_ABORT) == 0) {
-    add_event(bridge, exchange, VALK_EVENT_ABORT | (uint32_t) reason << 8);
+    valk__bridge_add_event(bridge, exchange, VALK_EVENT_ABORT | (uint32_t) reason << 8);
   }
   uv_mutex_unlock(&bridge->lock);
   return given_up;
@@ -351,11 +351,7 @@ static int on_body(void *data, valk_request_t *request, const uint8_t *bytes, si
     valk_request_consume(request, length);
     return 0;
   }
-  int result = valk__chunks_add(bridge, exchange, bytes, length, valk_request_body_room(request));
-  if (result == 0) {
-    valk__bridge_event(bridge, exchange, VALK_EVENT_BODY);
-  }
-  return result;
+  return valk__chunks_add(bridge, exchange, bytes, length, valk_request_body_room(request));
 }
 
 static void on_body_end(void *data, valk_request_t *request) {
@@ -371,7 +367,8 @@ static void on_body_end(void *data, valk_request_t *request) {
   exchange->trailers = block;
   exchange->trailers_length = block == NULL ? 0 : trailers.length;
   exchange->body_ended = true;
-  add_event(bridge, exchange, VALK_EVENT_BODY | (block == NULL ? 0 : VALK_EVENT_TRAILERS));
+  valk__bridge_add_event(bridge, exchange,
+                         VALK_EVENT_BODY | (block == NULL ? 0 : VALK_EVENT_TRAILERS));
   uv_mutex_unlock(&bridge->lock);
 }
 
@@ -389,7 +386,7 @@ static void on_end(void *data, valk_request_t *request) {
     if (!exchange->released) {
       uv_mutex_lock(&bridge->lock);
       drop_peer(bridge, exchange);
-      add_event(bridge, exchange, VALK_EVENT_END);
+      valk__bridge_add_event(bridge, exchange, VALK_EVENT_END);
       uv_mutex_unlock(&bridge->lock);
     }
   }

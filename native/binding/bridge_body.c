@@ -50,27 +50,26 @@ static size_t least(size_t one, uint64_t other) {
   return one < other ? one : (size_t) other;
 }
 
-static void append(valk_exchange_t *exchange, valk_chunk_t *chunk, const uint8_t *bytes,
-                   size_t length) {
-  memcpy(chunk->data + chunk->length, bytes, length);
-  chunk->length += length;
-  exchange->readable += length;
-}
-
 int valk__chunks_add(valk_bridge_t *bridge, valk_exchange_t *exchange, const uint8_t *bytes,
                      size_t length, uint64_t room) {
   uv_mutex_lock(&bridge->lock);
   if (exchange->last != NULL) {
     size_t part = least(length, exchange->last->capacity - exchange->last->length);
-    append(exchange, exchange->last, bytes, part);
+    memcpy(exchange->last->data + exchange->last->length, bytes, part);
+    exchange->last->length += part;
+    exchange->readable += part;
     bytes += part;
     length -= part;
+  }
+  if (length == 0) {
+    valk__bridge_add_event(bridge, exchange, VALK_EVENT_BODY);
   }
   uv_mutex_unlock(&bridge->lock);
   if (length == 0) {
     return 0;
   }
-  /* No larger than what may come: an upload holds no more than was counted for its window. */
+  /* No larger than what may come: what is held is what was counted for the window, and chunks'
+   * headers. */
   size_t capacity = least(CHUNK_LEAST, length + room);
   if (capacity < length) {
     capacity = length;
@@ -80,12 +79,14 @@ int valk__chunks_add(valk_bridge_t *bridge, valk_exchange_t *exchange, const uin
     return VALK_ENOMEM;
   }
   chunk->next = NULL;
-  chunk->length = 0;
+  chunk->length = length;
   chunk->capacity = capacity;
+  memcpy(chunk->data, bytes, length);
   uv_mutex_lock(&bridge->lock);
-  append(exchange, chunk, bytes, length);
+  exchange->readable += length;
   *(exchange->last != NULL ? &exchange->last->next : &exchange->first) = chunk;
   exchange->last = chunk;
+  valk__bridge_add_event(bridge, exchange, VALK_EVENT_BODY);
   uv_mutex_unlock(&bridge->lock);
   return 0;
 }

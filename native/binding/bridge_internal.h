@@ -167,8 +167,10 @@ static inline bool valk__exchange_passed(const valk_bridge_t *bridge,
 void valk__exchange_end(valk_bridge_t *bridge, valk_exchange_t *exchange);
 /* Engine. */
 void valk__bridge_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32_t bits);
-/* Engine. Adds to what JavaScript may read. |room|: as valk_request_body_room says. 0 or
- * VALK_ENOMEM, after which a part may have been added. */
+/* The same, under bridge->lock and of one that JavaScript has not let go of. */
+void valk__bridge_add_event(valk_bridge_t *bridge, valk_exchange_t *exchange, uint32_t bits);
+/* Engine. Adds to what JavaScript may read, and tells it. |room|: as valk_request_body_room says. 0
+ * or VALK_ENOMEM, after which a part may have been added. */
 int valk__chunks_add(valk_bridge_t *bridge, valk_exchange_t *exchange, const uint8_t *bytes,
                      size_t length, uint64_t room);
 /* Under bridge->lock, or where nobody else has the exchange. */

@@ -48,6 +48,8 @@ static uint64_t rest_of(const valk_request_t *request) {
 }
 
 uint64_t valk_request_body_room(const valk_request_t *request) {
+  if (request->ended)
+    return 0;
   uint64_t window = window_of(request);
   uint64_t room = request->unconsumed < window ? window - request->unconsumed : 0;
   return request->head.content_length < 0 ? room : min(room, rest_of(request));

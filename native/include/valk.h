@@ -198,7 +198,8 @@ void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer);
  * less than |least| is left. An answer's head and the first VALK_INLINE_MAX bytes of its body may
  * be sent without asking. */
 #define VALK_INLINE_MAX 2048u
-/* The least that is worth a write of its own: on_writable tells of no less. */
+/* The least that is worth a write of its own, what its buffer takes with it: on_writable tells of
+ * no less. */
 #define VALK_WRITE_LEAST 8192u
 /* The most that one call may write of a body; the next one waits for on_writable. */
 #define VALK_WRITE_MAX 131072u

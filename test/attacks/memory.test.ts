@@ -32,6 +32,10 @@ const BATTLES: Record<string, Battle> = {
     connections: 24,
     counters: ['request.dispatched'],
     handlers: 24 * 100,
+    check: (t, { log, report }) => {
+      t.true(log.calls.filter((path) => path === '/hold').length >= 2000, 'the bodies have handlers');
+      t.is(report.ended, 0, 'and their connections stay');
+    },
   },
   'HPACK bomb: one field named 12,000 times': ENDED,
   'HPACK bombs that stay below 64 KiB': REFUSED,
