@@ -10,7 +10,7 @@ export type { ConnectionInfo };
 /** Why a stream ended early. The numbers are the engine's (valk_abort_t). */
 export type AbortCause = 'reset' | 'closed' | 'timeout' | 'stopped' | 'limit';
 
-/** A piece of a streamed body, or its end. */
+/** A piece of a streamed body, with its buffer to itself, or its end. */
 export type Chunk = Uint8Array<ArrayBuffer> | null;
 
 /** The request's side, for request.ts. Everything stays correct, or throws, however late it is called. */

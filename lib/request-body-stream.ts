@@ -1,4 +1,9 @@
-import { ReadableStream, type ReadableStreamDefaultReader, type UnderlyingByteSource } from 'node:stream/web';
+import {
+  type ReadableByteStreamController,
+  ReadableStream,
+  type ReadableStreamDefaultReader,
+  type UnderlyingByteSource,
+} from 'node:stream/web';
 import type { Chunk } from './exchange.js';
 
 type Next = IteratorResult<Uint8Array, undefined>;
@@ -10,12 +15,53 @@ export interface BytesSource {
   cancel(): void;
 }
 
-/** What is done with a stream from outside of its source's `pull`. */
-interface Ending {
-  /** Whether there are bytes in it that came before those of the source. */
-  holdsBytes(): boolean;
-  close(): void;
-  error(reason: unknown): void;
+/** The platform's side of a stream that wants nothing ahead, and what its iterator does past that. */
+class ByteSource implements UnderlyingByteSource {
+  readonly type = 'bytes';
+  readonly #source: BytesSource;
+  #controller: ReadableByteStreamController | undefined;
+
+  constructor(source: BytesSource) {
+    this.#source = source;
+  }
+
+  start(controller: ReadableByteStreamController): void {
+    this.#controller = controller;
+  }
+
+  pull(): void | Promise<void> {
+    const chunk = this.read();
+    if (chunk instanceof Promise) return chunk.then((late) => this.#deliver(late));
+    this.#deliver(chunk);
+  }
+
+  cancel(): void {
+    this.#source.cancel();
+  }
+
+  read(): Chunk | Promise<Chunk> {
+    return this.#source.read();
+  }
+
+  /** Whether the stream has bytes that came before those of the source: then it has more than it wants. */
+  get isAhead(): boolean {
+    return (this.#controller?.desiredSize ?? 0) < 0;
+  }
+
+  close(): void {
+    this.#controller?.close();
+    // A reader with a buffer of its own waits until that is given back.
+    (this.#controller?.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
+  }
+
+  fail(reason: unknown): void {
+    this.#controller?.error(reason);
+  }
+
+  #deliver(chunk: Chunk): void {
+    if (chunk === null) this.close();
+    else this.#controller?.enqueue(chunk);
+  }
 }
 
 const AsyncIteratorPrototype: object = Object.getPrototypeOf(
@@ -33,24 +79,17 @@ Blank.prototype = AsyncIteratorPrototype;
  */
 class BytesIterator extends (Blank as unknown as new () => object) {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-  readonly #source: BytesSource;
-  readonly #ending: Ending;
+  readonly #source: ByteSource;
   readonly #preventCancel: boolean;
   #hasBegun = false;
   #isOver = false;
   /** What is being done, while it is: calls are served one after another. */
   #ongoing: Promise<unknown> | undefined;
 
-  constructor(
-    reader: ReadableStreamDefaultReader<Uint8Array>,
-    source: BytesSource,
-    ending: Ending,
-    preventCancel: boolean,
-  ) {
+  constructor(reader: ReadableStreamDefaultReader<Uint8Array>, source: ByteSource, preventCancel: boolean) {
     super();
     this.#reader = reader;
     this.#source = source;
-    this.#ending = ending;
     this.#preventCancel = preventCancel;
   }
 
@@ -97,7 +136,7 @@ class BytesIterator extends (Blank as unknown as new () => object) {
 
   #step(): Next | Promise<Next> {
     if (this.#isOver) return { done: true, value: undefined };
-    if (!this.#hasBegun || this.#ending.holdsBytes()) {
+    if (!this.#hasBegun || this.#source.isAhead) {
       this.#hasBegun = true;
       return this.#reader.read().then(
         ({ done, value }) => (done ? this.#end() : { done, value }),
@@ -119,7 +158,7 @@ class BytesIterator extends (Blank as unknown as new () => object) {
 
   #give(chunk: Chunk): Next {
     if (chunk !== null) return { done: false, value: chunk };
-    this.#ending.close();
+    this.#source.close();
     return this.#end();
   }
 
@@ -130,7 +169,7 @@ class BytesIterator extends (Blank as unknown as new () => object) {
   }
 
   #fail(error: unknown): never {
-    this.#ending.error(error);
+    this.#source.fail(error);
     this.#end();
     throw error;
   }
@@ -141,47 +180,12 @@ Reflect.deleteProperty(BytesIterator.prototype, 'constructor');
 
 /** A stream of bytes that reads nothing ahead, and is iterated faster than the platform's. */
 export function bytesStream(source: BytesSource): ReadableStream<Uint8Array> {
-  let controller: Parameters<NonNullable<UnderlyingByteSource['start']>>[0];
-  let isClosed = false;
-  const all: BytesSource = {
-    read: () => (isClosed ? null : source.read()),
-    cancel: () => source.cancel(),
-  };
-  const ending: Ending = {
-    // It wants nothing ahead, so that it has more than it wants when it has any.
-    holdsBytes: () => (controller.desiredSize ?? 0) < 0,
-    close() {
-      if (isClosed) return;
-      isClosed = true;
-      controller.close();
-      // A reader with a buffer of its own waits until that is given back.
-      (controller.byobRequest as { respond(bytes: number): void } | null)?.respond(0);
-    },
-    error: (reason) => controller.error(reason),
-  };
-  const deliver = (chunk: Chunk): void => {
-    if (chunk === null) ending.close();
-    else controller.enqueue(chunk);
-  };
-  const stream: ReadableStream<Uint8Array> = new ReadableStream(
-    {
-      type: 'bytes',
-      start(given) {
-        controller = given;
-      },
-      pull(): void | Promise<void> {
-        const chunk = all.read();
-        if (chunk instanceof Promise) return chunk.then(deliver);
-        deliver(chunk);
-      },
-      cancel: () => all.cancel(),
-    },
-    { highWaterMark: 0 },
-  );
+  const own = new ByteSource(source);
+  const stream: ReadableStream<Uint8Array> = new ReadableStream(own, { highWaterMark: 0 });
   const values = (options?: { preventCancel?: boolean } | null): BytesIterator => {
     if (!(options === undefined || typeof options === 'object' || typeof options === 'function'))
       throw new TypeError('options must be an object');
-    return new BytesIterator(stream.getReader(), all, ending, Boolean(options?.preventCancel));
+    return new BytesIterator(stream.getReader(), own, Boolean(options?.preventCancel));
   };
   const property = { configurable: true, writable: true, value: values };
   return Object.defineProperties(stream, { values: property, [Symbol.asyncIterator]: property });

@@ -81,10 +81,7 @@ export class RequestBody {
   }
 
   #readNext(): Chunk | Promise<Chunk> {
-    if (this.#source.streaming) {
-      const chunk = this.#source.readChunk();
-      return chunk instanceof Promise ? chunk.then(ownBuffer) : ownBuffer(chunk);
-    }
+    if (this.#source.streaming) return this.#source.readChunk();
     if (this.#isRead) return null;
     this.#isRead = true;
     const bytes = this.#takeHeld();
@@ -105,8 +102,6 @@ export function isDisturbed(stream: ReadableStream): boolean {
 function disturb(stream: ReadableStream): void {
   void stream.cancel();
 }
-
-const ownBuffer = (chunk: Chunk): Chunk => (chunk === null ? null : wholeBuffer(chunk));
 
 /** Bytes that have their buffer to themselves: whoever gets that (a byte stream takes it over) gets nobody else's. */
 export function wholeBuffer(bytes: Bytes): Bytes {
