@@ -15,11 +15,12 @@ import test from 'ava';
 import ts from 'typescript';
 import type { ConfigField } from '../lib/config-types.js';
 import { devCertificate } from '../lib/dev-certificate.js';
-import { formatSize, parseSize } from '../lib/format.js';
+import { formatSize } from '../lib/format.js';
 import * as api from '../lib/index.js';
 import { CONFIG_FIELDS, CONFIG_LIMITS, LISTEN_FIELDS } from '../lib/limits.js';
 import { TCP_BUFFER_SIZE, TCP_BUFFER_STRIDE } from '../lib/plan.js';
 import { PACKAGE, request, runNode, startServer } from './helpers/command.js';
+import { anchors, blocks, number, part, rows, withoutBlocks, withoutCode } from './helpers/markdown.js';
 
 const TOP = ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md'];
 const DOCS = readdirSync(join(PACKAGE, 'docs'))
@@ -28,64 +29,6 @@ const DOCS = readdirSync(join(PACKAGE, 'docs'))
 const PAGES = [...TOP, ...DOCS];
 
 const read = (file: string): string => readFileSync(join(PACKAGE, file), 'utf8');
-
-interface Block {
-  readonly language: string;
-  readonly code: string;
-}
-
-function blocks(markdown: string): Block[] {
-  return [...markdown.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language = '', code = '']) => ({
-    language,
-    code,
-  }));
-}
-
-function withoutBlocks(markdown: string): string {
-  return markdown.replace(/^```[\s\S]*?^```$/gm, '');
-}
-
-function withoutCode(markdown: string): string {
-  return withoutBlocks(markdown).replace(/`[^`\n]*`/g, '');
-}
-
-/** A heading's anchor, as GitHub makes it. */
-function anchor(heading: string): string {
-  return heading
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N} _-]/gu, '')
-    .replaceAll(' ', '-');
-}
-
-function anchors(markdown: string): string[] {
-  return [...withoutBlocks(markdown).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => anchor(heading));
-}
-
-/** The text of a page's part, from its heading to the next one of its level or above. */
-function part(markdown: string, heading: string): string {
-  const level = heading.indexOf(' ');
-  const [, after] = markdown.split(`\n${heading}\n`);
-  if (after === undefined) throw new Error(`no part is called ${heading}`);
-  return after.split(new RegExp(`^#{1,${level}} `, 'm'))[0] ?? '';
-}
-
-/** The rows of the first table in a text, without its head. */
-function rows(markdown: string): string[][] {
-  const lines = markdown.split('\n');
-  const begin = lines.findIndex((line) => line.startsWith('|'));
-  if (begin < 0) throw new Error('no table');
-  const end = lines.findIndex((line, index) => index > begin && !line.startsWith('|'));
-  return lines.slice(begin + 2, end).map((line) =>
-    line
-      .slice(1, -1)
-      .split('|')
-      .map((cell) => cell.trim()),
-  );
-}
-
-function number(cell: string | undefined): number {
-  return parseSize(cell?.replaceAll(',', '') ?? '') ?? Number.NaN;
-}
 
 const configuration = read('docs/configuration.md');
 

@@ -108,7 +108,6 @@ valk_bytes_t valk_request_trailers(const valk_request_t *request) {
 uint64_t valk_request_body_room(const valk_request_t *request) {
   return request->body_room;
 }
-
 bool valk_request_body_ended(const valk_request_t *request) {
   return request->body_ended;
 }

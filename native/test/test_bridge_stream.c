@@ -213,15 +213,26 @@ TEST(a_streamed_answer_is_written_and_finished) {
   end();
 }
 
-TEST(a_write_beyond_the_budget_waits_for_room) {
+/* An answer that has begun, and what its connection may hold of it. */
+static void begin_answer(valk_request_t *request, fake_claim_t *claim, int64_t budget) {
   begin();
+  make_claimed(request, claim, "GET\nhttps\nhost\n/\n");
+  fake_js_out(&js, claim, VALK_OUT_RESPOND, 0, 200, "", NULL, 0, -1);
+  flush();
+  atomic_store(&fake_system.budget, budget);
+}
+
+static void end_answer(valk_request_t *request, int64_t budget) {
+  atomic_fetch_add(&fake_system.budget, (1 << 20) - budget);
+  fake_request_deinit(request);
+  end();
+}
+
+TEST(a_write_beyond_the_budget_waits_for_room) {
   valk_request_t request;
   fake_claim_t claim;
-  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
-  fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "", NULL, 0, -1);
-  flush();
+  begin_answer(&request, &claim, 20000);
   static uint8_t large[60000];
-  atomic_store(&fake_system.budget, 20000);
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, sizeof(large)),
             20000 - VALK_BUFFER_COST);
   ASSERT_EQ(valk_bridge_write(js.bridge, claim.index, claim.generation, large, sizeof(large)), 0);
@@ -235,19 +246,13 @@ TEST(a_write_beyond_the_budget_waits_for_room) {
   ASSERT_EQ(request.sent_length, 20001 - VALK_BUFFER_COST);
   ASSERT_EQ(request.resets, 1);
   ASSERT_EQ(request.code, 2);
-  atomic_fetch_add(&fake_system.budget, (1 << 20) - 20000);
-  fake_request_deinit(&request);
-  end();
+  end_answer(&request, 20000);
 }
 
 TEST(writes_of_few_bytes_are_charged_for_what_they_take) {
-  begin();
   valk_request_t request;
   fake_claim_t claim;
-  make_claimed(&request, &claim, "GET\nhttps\nhost\n/\n");
-  fake_js_out(&js, &claim, VALK_OUT_RESPOND, 0, 200, "", NULL, 0, -1);
-  flush();
-  atomic_store(&fake_system.budget, 20000);
+  begin_answer(&request, &claim, 20000);
   unsigned count = 0;
   while (valk_bridge_write(js.bridge, claim.index, claim.generation, (const uint8_t *) "x", 1) == 1)
     count++;
@@ -257,9 +262,7 @@ TEST(writes_of_few_bytes_are_charged_for_what_they_take) {
   ASSERT_EQ(atomic_load(&fake_system.budget), 20000);
   fake_js_tell(&js, &claim, VALK_OUT_RESET, 2);
   flush();
-  atomic_fetch_add(&fake_system.budget, (1 << 20) - 20000);
-  fake_request_deinit(&request);
-  end();
+  end_answer(&request, 20000);
 }
 
 TEST(an_answer_that_cannot_be_used_lets_its_writer_know) {
