@@ -15,7 +15,7 @@ const nativeRules = [
   { files: /^(core|include)\//, never: nodeHeaders, why: 'the core knows no Node' },
   { files: /^(core|include)\//, never: /^binding\//, why: 'the core does not know the binding' },
   {
-    files: /^binding\/(?!addon(\.cc|_values\.h|_lend\.h)$)/,
+    files: /^binding\/(?!addon(\.cc|_\w+\.h)$)/,
     never: nodeHeaders,
     why: 'addon.cc and its headers alone know Node-API',
   },
