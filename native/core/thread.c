@@ -24,11 +24,11 @@ _Static_assert(sizeof(valk_thread_t) + VALK_BLOCKS_WARM * VALK_BLOCK_SIZE + VALK
                    MEMORY_PLANNED,
                "a thread keeps no more than is planned for it");
 
-/* Connections that are read before what came of it is handed over and written: a request and its
- * answer touch some 10 KiB of a connection, which a core's cache should know still, beside what a
- * consumer on the same core touches. Fewer would cost more: a consumer that sleeps is woken once
- * for as many. */
-#define VISITS_A_PASS 32u
+/* Connections that are read and requests that they bring before what came of it is handed over and
+ * written. A connection, a request and its answer touch some kilobytes each, which a core's own
+ * cache should know still when the answer is written, beside what a consumer on the same core
+ * touches. Fewer would cost more: a consumer that sleeps is woken once for as many. */
+#define WORK_A_PASS 96u
 
 static uint64_t duration_of(const valk_config_t *config, int kind) {
   switch (kind) {
@@ -187,14 +187,14 @@ static void hand_over(valk_thread_t *thread) {
 
 /* Hands the batch to the consumers (one wake-up), then writes (one flush a connection). */
 static void pass(valk_thread_t *thread) {
-  thread->visits = 0;
+  thread->work = 0;
   take_signals(thread);
   hand_over(thread);
   flush_dirty(thread);
 }
 
 void valk__thread_visited(valk_thread_t *thread) {
-  if (++thread->visits < VISITS_A_PASS)
+  if (++thread->work < WORK_A_PASS)
     return;
   /* First of all, since a consumer that shares our core may answer before signals are taken. */
   hand_over(thread);
