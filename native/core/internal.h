@@ -171,7 +171,7 @@ struct valk_thread {
   unsigned turn;             /* whose turn it is: 0 or 1 */
   valk_link_t queue_blocked; /* requests whose consumer's queue is full, oldest first */
   bool consumers_called;     /* on_turn is due */
-  unsigned work;             /* since the last pass: connections read, requests begun */
+  unsigned visits, begun;    /* since the last pass: connections read, requests begun */
 
   valk_deadlines_t deadlines[VALK_DEADLINE_KINDS];
 

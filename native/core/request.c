@@ -223,7 +223,7 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
   valk_thread_t *thread = connection->thread;
   const valk_config_t *config = &thread->system->config;
   valk__count(&thread->counters.requests);
-  thread->work++;
+  thread->begun++;
   valk_request_t *request = new_request(thread);
   if (request == NULL) {
     valk__count(&thread->counters.reset.refused);

@@ -24,11 +24,14 @@ _Static_assert(sizeof(valk_thread_t) + VALK_BLOCKS_WARM * VALK_BLOCK_SIZE + VALK
                    MEMORY_PLANNED,
                "a thread keeps no more than is planned for it");
 
-/* Connections that are read and requests that they bring before what came of it is handed over and
+/* Connections that are read, or requests that they bring, before what came of it is handed over and
  * written. A connection, a request and its answer touch some kilobytes each, which a core's own
  * cache should know still when the answer is written, beside what a consumer on the same core
- * touches. Fewer would cost more: a consumer that sleeps is woken once for as many. */
-#define WORK_A_PASS 96u
+ * touches. Fewer would cost more: a consumer that sleeps is woken once for as many. Connections
+ * alone are bounded too: with a handshake or an upload in each, what is ready would wait for long.
+ */
+#define VISITS_A_PASS 32u
+#define REQUESTS_A_PASS 80u
 
 static uint64_t duration_of(const valk_config_t *config, int kind) {
   switch (kind) {
@@ -187,14 +190,14 @@ static void hand_over(valk_thread_t *thread) {
 
 /* Hands the batch to the consumers (one wake-up), then writes (one flush a connection). */
 static void pass(valk_thread_t *thread) {
-  thread->work = 0;
+  thread->visits = thread->begun = 0;
   take_signals(thread);
   hand_over(thread);
   flush_dirty(thread);
 }
 
 void valk__thread_visited(valk_thread_t *thread) {
-  if (++thread->work < WORK_A_PASS)
+  if (++thread->visits < VISITS_A_PASS && thread->begun < REQUESTS_A_PASS)
     return;
   /* First of all, since a consumer that shares our core may answer before signals are taken. */
   hand_over(thread);
