@@ -55,6 +55,7 @@ test('uploads that do not fit their connection are refused, and the server stays
   });
   const refused = ids.filter(isRefused);
   t.true(refused.length > 0 && refused.length < 60, `${refused.length} were refused`);
+  t.is(((await server.stats()).request.reset as { refused: number }).refused, refused.length);
   t.is((await ask(other, '/readyz')).status, 200);
   for (const id of ids) if (!refused.includes(id)) client.data(id, Buffer.from('body'), true);
   for (const id of ids) if (!refused.includes(id)) t.is((await client.end(id)).status, 200);

@@ -193,10 +193,10 @@ static inline valk_buffer_t *valk_buffer_lend(const uint8_t *data, uint32_t leng
 void valk_buffer_free(valk_system_t *system, valk_buffer_t *buffer);
 
 /* How many bytes of bodies the engine holds for a connection is bounded: a budget for each
- * connection slot, half of connectionHeapSize, for answers on their way out and the windows of
- * streamed uploads. Any. Takes between |least| and |most| bytes; 0 when
- * less than |least| is left. An answer's head and the first VALK_INLINE_MAX bytes of its body,
- * with VALK_BUFFER_COST for each write, may be sent without asking. */
+ * connection slot, three eighths of connectionHeapSize, for answers on their way out and the first
+ * part of the windows of streamed uploads. Any. Takes between |least| and |most| bytes; 0 when less
+ * than |least| is left. An answer's head and the first VALK_INLINE_MAX bytes of its body, with
+ * VALK_BUFFER_COST for each write, may be sent without asking. */
 #define VALK_INLINE_MAX 2048u
 /* The least that is worth a write of its own, what its buffer takes with it: on_writable tells of
  * no less. */

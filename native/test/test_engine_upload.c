@@ -38,11 +38,14 @@ static atomic_int_least64_t *pool(void) {
   return &rig.system->budgets[VALK_SLOT_UPLOADS(rig.system)];
 }
 
+/* Megabytes, under valgrind, on a busy machine. */
+enum { PATIENCE_MS = 100000 };
+
 /* An upload of |length| bytes whose handler has read |bytes| of them, and waits for more. */
 static size_t begin_upload(const char *const *fields, int64_t length, size_t bytes) {
   size_t stream = client_request(&client, "POST", "/hold", fields, length);
   client.streams[stream].hold_at = bytes;
-  uint64_t end = client_clock_ms() + 120000;
+  uint64_t end = client_clock_ms() + PATIENCE_MS;
   unsigned before = atomic_load(&rig.body_bytes);
   while (atomic_load(&rig.body_bytes) - before < bytes && client_clock_ms() < end)
     client_pump(&client, 2);
@@ -58,12 +61,12 @@ static void end_upload(size_t stream) {
   unsigned before = atomic_load(&rig.body_bytes);
   size_t left = client.streams[stream].send_left;
   client_release(&client, stream);
-  uint64_t end = client_clock_ms() + 120000;
+  uint64_t end = client_clock_ms() + PATIENCE_MS;
   while (atomic_load(&rig.body_bytes) - before < left && client_clock_ms() < end)
     client_pump(&client, 2);
   ASSERT_EQ(atomic_load(&rig.body_bytes) - before, left);
   rig_release(&rig);
-  ASSERT(client_wait(&client, stream, 120000));
+  ASSERT(client_wait(&client, stream, PATIENCE_MS));
   ASSERT_EQ(client.streams[stream].status, 200);
 }
 
