@@ -59,7 +59,7 @@ valk_config_t rig_config(void) {
       .queue_capacity = 200,
       .io_threads = 1,
       .max_overflow_arenas = 0,
-      .queue_timeout_ms = 1000,
+      .queue_timeout_ms = 30000,
       .handler_timeout_ms = 300000,
       .handshake_timeout_ms = 10000,
       .idle_timeout_ms = 75000,
