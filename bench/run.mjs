@@ -14,13 +14,14 @@ import { startServer } from './lib/servers.mjs';
 import { barChart } from './lib/svg.mjs';
 import { loadWorkloads } from './lib/workloads.mjs';
 
-const USAGE = `usage: npm run bench -- [--workloads w1,w5] [--servers valk-plain,bun] [--rounds 5] [--seconds 2]
-  [--quick] [--no-install] [--out folder] [--list]`;
+const USAGE = `usage: npm run bench -- [--workloads w1,w5] [--servers valk-plain,bun] [--starts 1] [--rounds 5]
+  [--seconds 2] [--quick] [--no-install] [--out folder] [--list]`;
 
 const { values: options } = parseArgs({
   options: {
     workloads: { type: 'string' },
     servers: { type: 'string' },
+    starts: { type: 'string' },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
     out: { type: 'string', default: join(root, 'build-native', 'bench', 'results') },
@@ -60,48 +61,60 @@ async function findPeers() {
   return { found, skipped };
 }
 
-/** Starts the workload's servers, warms them up, and measures them in turn: A B C A B C. */
-async function runWorkload(workload, peers, context) {
-  const servers = [];
-  const rows = [];
-  const core = workload.isUnpinned ? undefined : SERVER_CORE;
+/** The rows of a workload's table: each server that can do it, in each of the workload's variants. */
+function rowsOf(workload, peers) {
+  const able = peers.filter((peer) => peer.routes.includes(workload.route) && (workload.only?.(peer) ?? true));
+  return able.flatMap((peer) =>
+    (workload.variants ?? [{}]).map((variant) => ({
+      peer,
+      variant,
+      row: { server: variant.name ? `${peer.name} ${variant.name}` : peer.name, what: peer.what, runs: [] },
+    })),
+  );
+}
+
+/** Starts and warms up the server of a row. Where that fails the row gets a failed run, and this resolves to null. */
+async function startRow({ peer, variant, row }, workload, context) {
+  const settings = { ...context.certificate, folder: context.folder, ...workload.settings, ...variant.settings };
+  let server;
   try {
-    for (const peer of peers.filter(({ routes }) => routes.includes(workload.route))) {
-      if (workload.only && !workload.only(peer)) continue;
-      for (const variant of workload.variants ?? [{}]) {
-        const row = { server: variant.name ? `${peer.name} ${variant.name}` : peer.name, what: peer.what, runs: [] };
-        rows.push(row);
-        try {
-          const settings = {
-            ...context.certificate,
-            folder: context.folder,
-            ...workload.settings,
-            ...variant.settings,
-          };
-          const server = await startServer(peer, settings, core);
-          servers.push({ server, row, variant });
-          server.plan = await workload.warmUp(server, context, variant);
-          if (server.plan.failure) throw new Error(server.plan.failure);
-        } catch (error) {
-          say(`  ${row.server}: ${error.message}`);
-          row.runs.push({ failure: error.message.split('\n')[0] });
-          if (servers.at(-1)?.row === row) await servers.pop().server.end();
+    server = await startServer(peer, settings, workload.isUnpinned ? undefined : SERVER_CORE);
+    server.plan = await workload.warmUp(server, context, variant);
+    if (server.plan.failure) throw new Error(server.plan.failure);
+    return { server, variant, row };
+  } catch (error) {
+    say(`  ${row.server}: ${error.message}`);
+    row.runs.push({ failure: error.message.split('\n')[0] });
+    await server?.end();
+    return null;
+  }
+}
+
+/** Starts the workload's servers, warms them up, and measures them in turn: A B C A B C. And again, in fresh processes. */
+async function runWorkload(workload, peers, context) {
+  const rows = rowsOf(workload, peers);
+  for (let start = 1; start <= context.starts; start++) {
+    const servers = [];
+    try {
+      // Who is started last meets another machine than who is first: in turn.
+      for (const row of start % 2 === 1 ? rows : rows.toReversed()) {
+        const started = await startRow(row, workload, context);
+        if (started) servers.push(started);
+      }
+      for (let round = 1; round <= context.rounds; round++) {
+        for (const { server, row, variant } of servers) {
+          const done = `${workload.name} start ${start} of ${context.starts}, round ${round} of ${context.rounds}`;
+          process.stderr.write(`${IN_PLACE}  ${done}: ${row.server}${IN_PLACE === '' ? '\n' : ''}`);
+          row.runs.push(await workload.measure(server, server.plan, context, variant));
         }
       }
+      process.stderr.write(IN_PLACE);
+    } finally {
+      for (const { server } of servers) await server.end();
     }
-    for (let round = 1; round <= context.rounds; round++) {
-      for (const { server, row, variant } of servers) {
-        process.stderr.write(
-          `${IN_PLACE}  ${workload.name} round ${round} of ${context.rounds}: ${row.server}${IN_PLACE === '' ? '\n' : ''}`,
-        );
-        row.runs.push(await workload.measure(server, server.plan, context, variant));
-      }
-    }
-    process.stderr.write(IN_PLACE);
-  } finally {
-    for (const { server } of servers) await server.end();
   }
-  return { name: workload.name, what: workload.what, unit: workload.unit, bars: workload.bars, rows };
+  const { name, what, unit, bars } = workload;
+  return { name, what, unit, bars, rows: rows.map(({ row }) => row) };
 }
 
 async function main(folder) {
@@ -117,6 +130,7 @@ async function main(folder) {
     folder,
     certificate,
     files: certificate.files,
+    starts: positive('starts', 1),
     rounds: positive('rounds', options.quick ? 1 : 5),
     seconds: positive('seconds', options.quick ? 0.2 : 2),
     isQuick: options.quick,
@@ -127,7 +141,8 @@ async function main(folder) {
     date: new Date().toISOString(),
     machine: describeMachine(),
     versions: describeVersions(loadNative().versions()),
-    rounds: context.rounds,
+    starts: context.starts,
+    rounds: context.starts * context.rounds,
     secondsPerRun: context.seconds,
     skipped,
     workloads: [],
