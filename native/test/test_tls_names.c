@@ -253,7 +253,7 @@ static size_t bytes_a_name(valk_tls_options_t *options, const peer_pair_t *pair)
 }
 
 TEST(tls_names_share_what_vouches_for_clients) {
-  enum { AUTHORITIES = 50 };
+  enum { AUTHORITIES = 20 };
   peer_pair_t server = peer_make_pair("server");
   peer_pair_t authorities[AUTHORITIES];
   char *ca = malloc(AUTHORITIES * 1024u);
