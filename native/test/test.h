@@ -196,6 +196,12 @@ TEST_UNUSED static int test_count_threads(void) {
 #endif
 }
 
+/* The point to fail after |nth|, where there are thousands: one by one at first, then by samples.
+ * Of a |step| above 1, which slow tools ask for by FAULT_STEP, there are fewer. */
+static inline uint64_t test_next_fault(uint64_t nth, uint64_t step) {
+  return nth + step + nth / (step == 1 ? 100 : 20);
+}
+
 static inline double test__now_ms(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

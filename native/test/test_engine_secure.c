@@ -58,7 +58,7 @@ TEST(certificates_change_while_clients_connect) {
 
 TEST(a_context_that_cannot_be_made_leaves_the_old_one_in_use) {
   static const valk_fault_kind_t kinds[] = {VALK_FAULT_MALLOC, VALK_FAULT_LOCK};
-  const char *step = getenv("FAULT_STEP"); /* under slow tools not each point */
+  const char *step = getenv("FAULT_STEP");
   valk_certificate_t contexts[] = {
       {"a.test", rig_key(), strlen(rig_key()), rig_certificate(), strlen(rig_certificate())},
       {"*.b.test", rig_key(), strlen(rig_key()), rig_certificate(), strlen(rig_certificate())}};
@@ -78,7 +78,7 @@ TEST(a_context_that_cannot_be_made_leaves_the_old_one_in_use) {
   for (size_t i = 0; i < 2; i++) {
     unsigned failures = 0;
     for (uint64_t nth = 1;;
-         nth += (step != NULL ? strtoull(step, NULL, 10) + nth / 20 : 1 + nth / 50)) {
+         nth = test_next_fault(nth, step != NULL ? strtoull(step, NULL, 10) : 1)) {
       const valk_tls_context_t *before = rig.server->tls;
       char error[256] = "";
       valk__fault_arm(kinds[i], nth, false, 0);

@@ -455,8 +455,7 @@ TEST(tls_context_each_allocation_may_fail) {
   char error[256];
   ASSERT_OK(valk_tls_context_new(&options, &context, error, sizeof error));
   valk_tls_context_unref(context);
-  /* Some thousands: one by one at first, then by samples; fewer under slow tools. */
-  for (uint64_t nth = 1;; nth += stride() + nth / (stride() == 1 ? 100 : 20)) {
+  for (uint64_t nth = 1;; nth = test_next_fault(nth, stride())) {
     valk__fault_arm(VALK_FAULT_MALLOC, nth, false, 0);
     int result = valk_tls_context_new(&options, &context, error, sizeof error);
     bool passed = valk__fault_count(VALK_FAULT_MALLOC) < nth;

@@ -113,8 +113,7 @@ TEST(tls_with_names_and_client_certificates_each_allocation_of_a_context_may_fai
   valk_tls_context_unref(make(&world.options));
   for (size_t i = 0; i < 2; i++) {
     unsigned failures = 0;
-    /* Some thousands: one by one at first, then by samples; fewer under slow tools. */
-    for (uint64_t nth = 1;; nth += stride() + nth / (stride() == 1 ? 100 : 20)) {
+    for (uint64_t nth = 1;; nth = test_next_fault(nth, stride())) {
       valk_tls_context_t *context = NULL;
       char error[256] = "";
       valk__fault_arm(kinds[i], nth, false, 0);
