@@ -1,5 +1,5 @@
 import { AioError } from './errors.js';
-import type { AbortCause, Chunk, ConnectionInfo, Exchange } from './exchange.js';
+import type { AbortCause, AbortWatcher, Chunk, ConnectionInfo, Exchange } from './exchange.js';
 import type { Outbox } from './exchange-outbox.js';
 import { countAtOnce, dueRound } from './exchange-round.js';
 import { BUFFER_COST, INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
@@ -28,6 +28,7 @@ export class EngineExchange implements Exchange {
   #released = false;
   #aborted: AbortCause | undefined;
   #listeners: ((cause: AbortCause) => void)[] | undefined;
+  #watcher: AbortWatcher | undefined;
   #trailers = '';
   #inlineLeft = INLINE_MAX;
   /** Bytes that the engine had no room for yet, oldest first; `#offset` of the first were sent. */
@@ -95,12 +96,12 @@ export class EngineExchange implements Exchange {
 
   // ---- the request ----
 
-  takeBody(): Uint8Array<ArrayBuffer> {
+  takeBody(): ArrayBuffer {
     const body = new ArrayBuffer(this.#bodyLength);
     if (this.#bodyLength > 0) {
       if (this.#released || !this.#outbox.engine.takeBody(this.#index, this.#generation, body)) throw bodyGone();
     }
-    return new Uint8Array(body);
+    return body;
   }
 
   readChunk(): Chunk | Promise<Chunk> {
@@ -145,6 +146,11 @@ export class EngineExchange implements Exchange {
     // Most have one: an empty array that grows gets room for many.
     if (this.#listeners === undefined) this.#listeners = [listener];
     else this.#listeners.push(listener);
+  }
+
+  watch(watcher: AbortWatcher): void {
+    if (this.#aborted === undefined) this.#watcher = watcher;
+    else watcher.onAbort(this.#aborted);
   }
 
   // ---- the answer ----
@@ -234,6 +240,7 @@ export class EngineExchange implements Exchange {
     const listeners = this.#listeners;
     this.#listeners = undefined;
     for (const listener of listeners ?? []) listener(cause);
+    this.#watcher?.onAbort(cause);
   }
 
   /** The engine has let go of the exchange. */

@@ -28,7 +28,7 @@ export interface RequestSource {
    * Buffered mode: a copy of the whole body, made now. Throws an `AioError` (`ERR_VALK_AIO_BODY_GONE`) once the exchange's
    * answer has been taken over or its stream was reset, since the engine's memory then serves another request.
    */
-  takeBody(): Uint8Array<ArrayBuffer>;
+  takeBody(): ArrayBuffer;
   /**
    * Stream mode: the next bytes, one or more, or `null` at the end; a promise of them only where none have come yet. One
    * call at a time. Throws, or rejects with, an `AioError` when the stream ended early.
@@ -73,4 +73,13 @@ export interface AnswerSink {
   readonly isHead: boolean;
 }
 
-export interface Exchange extends RequestSource, AnswerSink {}
+/** Who makes the answer. */
+export interface AbortWatcher {
+  /** The stream has ended early. */
+  onAbort(cause: AbortCause): void;
+}
+
+export interface Exchange extends RequestSource, AnswerSink {
+  /** Sets the one watcher, which is told once when the stream ends early, after the listeners (at once if it has). */
+  watch(watcher: AbortWatcher): void;
+}

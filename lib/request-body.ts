@@ -3,8 +3,6 @@ import type { ReadableStream } from 'node:stream/web';
 import type { Chunk, RequestSource } from './exchange.js';
 import { bytesStream } from './request-body-stream.js';
 
-type Bytes = Uint8Array<ArrayBuffer>;
-
 /**
  * A request's body: read once, either whole or through `stream`.
  *
@@ -14,7 +12,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
 export class RequestBody {
   readonly #source: RequestSource;
   #stream: ReadableStream<Uint8Array> | undefined;
-  #held: Bytes | undefined;
+  #held: ArrayBuffer | undefined;
   #taken = false;
   /** Whether the stream has given all bytes of a body that lay there whole. */
   #isRead = false;
@@ -57,12 +55,12 @@ export class RequestBody {
   }
 
   /**
-   * Reads it whole and gives what |convert| makes of it.
+   * Reads it whole and gives what |convert| makes of it. The bytes have the buffer to themselves.
    *
    * @returns rejects with a `TypeError` when the body is unusable, with an `AioError` when it is gone, or with what
    *   |convert| throws
    */
-  read<Result>(convert: (bytes: Bytes) => Result): Promise<Awaited<Result>> {
+  read<Result>(convert: (body: ArrayBuffer) => Result): Promise<Awaited<Result>> {
     if (this.unusable) return Promise.reject(new TypeError('Body is unusable: Body has already been read'));
     this.#taken = true;
     if (this.#stream !== undefined) disturb(this.#stream);
@@ -74,18 +72,18 @@ export class RequestBody {
     }
   }
 
-  #takeHeld(): Bytes {
-    const bytes = this.#held ?? this.#source.takeBody();
+  #takeHeld(): ArrayBuffer {
+    const body = this.#held ?? this.#source.takeBody();
     this.#held = undefined;
-    return bytes;
+    return body;
   }
 
   #readNext(): Chunk | Promise<Chunk> {
     if (this.#source.streaming) return this.#source.readChunk();
     if (this.#isRead) return null;
     this.#isRead = true;
-    const bytes = this.#takeHeld();
-    return bytes.byteLength > 0 ? wholeBuffer(bytes) : null;
+    const body = this.#takeHeld();
+    return body.byteLength > 0 ? new Uint8Array(body) : null;
   }
 
   #cancel(): void {
@@ -103,26 +101,20 @@ function disturb(stream: ReadableStream): void {
   void stream.cancel();
 }
 
-/** Bytes that have their buffer to themselves: whoever gets that (a byte stream takes it over) gets nobody else's. */
-export function wholeBuffer(bytes: Bytes): Bytes {
-  // Not by slice(), which in a Buffer copies nothing.
-  return bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
-}
-
-async function collect(source: RequestSource): Promise<Bytes> {
-  const chunks: Bytes[] = [];
+async function collect(source: RequestSource): Promise<ArrayBuffer> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
   let length = 0;
   for (let chunk = await source.readChunk(); chunk !== null; chunk = await source.readChunk()) {
     chunks.push(chunk);
     length += chunk.byteLength;
   }
   const [first] = chunks;
-  if (chunks.length === 1 && first !== undefined) return first;
+  if (chunks.length === 1 && first !== undefined) return first.buffer;
   const whole = new Uint8Array(length);
   let offset = 0;
   for (const chunk of chunks) {
     whole.set(chunk, offset);
     offset += chunk.byteLength;
   }
-  return whole;
+  return whole.buffer;
 }

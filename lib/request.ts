@@ -1,7 +1,7 @@
 import type { ReadableStream } from 'node:stream/web';
 import type { RequestSource } from './exchange.js';
 import { abortReason } from './request-abort.js';
-import { RequestBody, wholeBuffer } from './request-body.js';
+import { RequestBody } from './request-body.js';
 import { delegateMembers, replaceFields } from './request-delegate.js';
 import { appendFields, fieldsStart, methodOf } from './request-head.js';
 import { RequestHeaders } from './request-headers.js';
@@ -9,7 +9,6 @@ import { createSignal } from './request-signal.js';
 import { targetUrl } from './request-url.js';
 import type { AioRequest } from './types.js';
 
-type Bytes = Uint8Array<ArrayBuffer>;
 type BodyKind = 'arrayBuffer' | 'blob' | 'bytes' | 'formData' | 'json' | 'text';
 
 /** The platform's own classes, as they were before `valk-aio/globals`. */
@@ -23,10 +22,10 @@ type Base = new (url?: string, init?: RequestInit) => object;
 const decoder = new TextDecoder();
 
 // Shared, so that reading a body makes no closure.
-const asBytes = (bytes: Bytes): Bytes => bytes;
-const asText = (bytes: Bytes): string => decoder.decode(bytes);
-const asJson = (bytes: Bytes): unknown => JSON.parse(decoder.decode(bytes));
-const asArrayBuffer = (bytes: Bytes): ArrayBuffer => wholeBuffer(bytes).buffer;
+const asArrayBuffer = (body: ArrayBuffer): ArrayBuffer => body;
+const asBytes = (body: ArrayBuffer): Uint8Array<ArrayBuffer> => new Uint8Array(body);
+const asText = (body: ArrayBuffer): string => decoder.decode(body);
+const asJson = (body: ArrayBuffer): unknown => JSON.parse(decoder.decode(body));
 
 /** What the class below lets this module do with a request, past the private names. */
 interface RequestClass {
@@ -108,15 +107,15 @@ function defineRequest(base: Base): RequestClass {
     }
 
     blob(): Promise<Blob> {
-      return this.#read('blob', (bytes) => this.#asResponse(bytes).blob());
+      return this.#read('blob', (body) => this.#asResponse(body).blob());
     }
 
-    bytes(): Promise<Bytes> {
+    bytes(): Promise<Uint8Array<ArrayBuffer>> {
       return this.#read('bytes', asBytes);
     }
 
     formData(): Promise<FormData> {
-      return this.#read('formData', (bytes) => this.#asResponse(bytes).formData());
+      return this.#read('formData', (body) => this.#asResponse(body).formData());
     }
 
     json(): Promise<unknown> {
@@ -186,7 +185,7 @@ function defineRequest(base: Base): RequestClass {
       return this.#native === undefined ? null : get('body', this.#native);
     }
 
-    #read<Result>(kind: BodyKind, convert: (bytes: Bytes) => Result): Promise<Awaited<Result>> {
+    #read<Result>(kind: BodyKind, convert: (body: ArrayBuffer) => Result): Promise<Awaited<Result>> {
       const own = this.#ownBody();
       const native = this.#nativeBody();
       if (native !== null && native !== own?.openStream) {
@@ -194,16 +193,16 @@ function defineRequest(base: Base): RequestClass {
       }
       if (own !== null) return own.read(convert);
       try {
-        return Promise.resolve(convert(new Uint8Array(0)));
+        return Promise.resolve(convert(new ArrayBuffer(0)));
       } catch (error) {
         return Promise.reject(error);
       }
     }
 
     /** For the parsers of the platform, which ask for no more than the type. */
-    #asResponse(bytes: Bytes): Response {
+    #asResponse(body: ArrayBuffer): Response {
       const type = this.headers.get('content-type');
-      return new NativeResponse(bytes, type === null ? undefined : { headers: { 'content-type': type } });
+      return new NativeResponse(body, type === null ? undefined : { headers: { 'content-type': type } });
     }
   }
   // What `constructor` is belongs to the class in whose place this one stands.

@@ -55,6 +55,18 @@ test('an answer may come later, from any thenable', async (t) => {
   t.is((await ask(() => vm.runInNewContext('Promise.resolve({ body: "a" })'))).text, 'a');
 });
 
+test('a promise is waited for as await does, whatever was put on it', async (t) => {
+  const bad = () => {
+    throw new Error('not to be called');
+  };
+  // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+  t.is((await ask(() => Object.assign(Promise.resolve({ body: 'a' }), { then: bad }))).text, 'a');
+  const promise = Object.defineProperty(Promise.resolve({ body: 'a' }), 'constructor', { get: bad });
+  const { answer, errors } = await askFailing(() => promise);
+  t.is(answer.status, 500);
+  t.is(errors[0]?.message, 'not to be called');
+});
+
 test('headers come in each form', async (t) => {
   const expected = [
     ['x-a', '1'],

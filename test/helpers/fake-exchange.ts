@@ -1,5 +1,5 @@
 import { AioError } from '../../lib/errors.js';
-import type { AbortCause, Chunk, Exchange } from '../../lib/exchange.js';
+import type { AbortCause, AbortWatcher, Chunk, Exchange } from '../../lib/exchange.js';
 import { runHandler, type ServerContext } from '../../lib/response.js';
 import type { ConnectionInfo } from '../../lib/types.js';
 
@@ -74,6 +74,7 @@ export class FakeExchange implements Exchange {
   readonly #pieces: (string | Uint8Array | Promise<string>)[];
   readonly #trailers: string;
   readonly #listeners: ((cause: AbortCause) => void)[] = [];
+  #watcher: AbortWatcher | undefined;
   #answer: { status: number; fields: string; contentLength: number | undefined; whole: boolean } | undefined;
   #answerTrailers = '';
   #ended = false;
@@ -106,12 +107,12 @@ export class FakeExchange implements Exchange {
     return CONNECTION;
   }
 
-  takeBody(): Uint8Array<ArrayBuffer> {
+  takeBody(): ArrayBuffer {
     if (this.streaming) throw this.#violate('takeBody in stream mode');
     if (this.#settled || this.gone) throw new AioError('ERR_VALK_AIO_BODY_GONE', 'The body is gone');
     this.bodiesTaken += 1;
     const [piece = ''] = this.#pieces;
-    return Uint8Array.from(toBytes(piece as string | Uint8Array));
+    return Uint8Array.from(toBytes(piece as string | Uint8Array)).buffer;
   }
 
   readChunk(): Chunk | Promise<Chunk> {
@@ -134,6 +135,11 @@ export class FakeExchange implements Exchange {
   onAbort(listener: (cause: AbortCause) => void): void {
     if (this.aborted === undefined) this.#listeners.push(listener);
     else listener(this.aborted);
+  }
+
+  watch(watcher: AbortWatcher): void {
+    if (this.aborted === undefined) this.#watcher = watcher;
+    else watcher.onAbort(this.aborted);
   }
 
   respond(status: number, fields: string, body: string | Uint8Array | null, contentLength?: number): void {
@@ -205,6 +211,7 @@ export class FakeExchange implements Exchange {
     this.aborted = cause;
     this.#wait?.resolve(false);
     for (const listener of this.#listeners.splice(0)) listener(cause);
+    this.#watcher?.onAbort(cause);
   }
 
   /** Whether the handler's side has told that it has settled. */
