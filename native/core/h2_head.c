@@ -1,6 +1,7 @@
 /* A request's head, and its trailers, as the text of valk_head_t: built field by field from what
  * nghttp2 decodes, with no memory of its own while a block arrives in one piece. */
 #include <string.h>
+#include <strings.h>
 
 #include "h2_internal.h"
 
@@ -188,6 +189,9 @@ static bool add_field(valk_h2_t *h2, nghttp2_vec name, nghttp2_vec value) {
     head->content_length = 0;
     for (size_t i = 0; i < value.len; i++)
       head->content_length = head->content_length * 10 + (value.base[i] - '0');
+  } else if (name.len == 6 && memcmp(name.base, "expect", 6) == 0) {
+    head->expects_continue |=
+        value.len == 12 && strncasecmp((const char *) value.base, "100-continue", 12) == 0;
   }
   return true;
 }
@@ -347,7 +351,8 @@ int valk__h2_head_end(valk_h2_t *h2, bool end_stream) {
     return valk__h2_stop(h2, VALK_H2_MEMORY);
   stream->ended = end_stream;
   valk__h2_limits_request(h2);
-  valk_head_t given = {head->text, head->length, head->fields, head->content_length};
+  valk_head_t given = {head->text, head->length, head->fields, head->content_length,
+                       head->expects_continue};
   void *owner = h2->events->on_request(h2->data, stream_id, &given, end_stream, find_problem(head));
   valk__h2_head_drop(h2);
   if (owner == NULL) {

@@ -77,6 +77,7 @@ typedef struct {
   uint32_t lines;     /* fields as they came; crumbs of one cookie count once */
   uint32_t fields;
   int64_t content_length;
+  bool expects_continue;
   nghttp2_rcbuf *pseudo[VALK__PSEUDO_COUNT];
   uint32_t at[VALK__PSEUDO_COUNT], size[VALK__PSEUDO_COUNT]; /* where they lie in |text| */
   uint32_t host_at, host_size;                               /* 0: no host field */

@@ -213,10 +213,6 @@ void valk__request_tell(valk_request_t *request, valk_abort_t reason) {
 
 /* ---- a request begins ---- */
 
-static bool has_field(const valk_head_t *head, const char *line, size_t length) {
-  return memmem(head->text, head->length, line, length) != NULL;
-}
-
 static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, bool end_stream,
                         int problem) {
   valk_connection_t *connection = data;
@@ -257,8 +253,7 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
     valk__request_too_large(request, &thread->counters.too_large.arena);
     return request;
   }
-  static const char expect[] = "\nexpect\n100-continue\n";
-  request->expects_continue = !end_stream && has_field(head, expect, sizeof(expect) - 1);
+  request->expects_continue = !end_stream && head->expects_continue;
   if (!valk__connection_may_hold(connection, 0) ||
       valk__admission_enter(request, head->text) != 0) {
     valk__count(&thread->counters.reset.refused);

@@ -112,6 +112,7 @@ typedef struct {
   uint32_t length;
   uint32_t field_count;   /* regular fields */
   int64_t content_length; /* -1: not given */
+  bool expects_continue;  /* expect: 100-continue (RFC 9110 section 10.1.1) */
 } valk_head_t;
 
 typedef struct {

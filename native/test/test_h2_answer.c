@@ -153,6 +153,7 @@ TEST(continue_comes_before_the_answer) {
   begin();
   h2_post(&out, 1, "expect\n100-continue\n");
   h2_host_talk(&host, &out);
+  ASSERT_TRUE(h2_host_stream(&host, 0)->expects_continue);
   ASSERT_OK(valk_h2_continue(host.h2, 1));
   ASSERT_OK(h2_host_flush(&host));
   ASSERT_STR_EQ(h2_text(&h2_answer(&host.client, 1)->interim), ":status\n100\n");
@@ -165,6 +166,28 @@ TEST(continue_comes_before_the_answer) {
   ASSERT_TRUE(h2_answer(&host.client, 1)->ended);
   ASSERT_EQ(valk_h2_continue(host.h2, 1), VALK_ESTALE);
   finish();
+}
+
+TEST(what_is_expected_is_found_among_the_fields) {
+  static const struct {
+    const char *fields;
+    bool expected;
+  } cases[] = {
+      {"", false},
+      {"expect\n100-Continue\n", true},
+      {"expect\n100-continued\n", false},
+      {"expect\n200-continue\n", false},
+      {"expected\n100-continue\n", false},
+      {"a\n100-continue\n", false},
+      {"expect\n100-continue\nexpect\nelse\n", true},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    begin();
+    h2_post(&out, 1, cases[i].fields);
+    h2_host_talk(&host, &out);
+    ASSERT_EQ(h2_host_stream(&host, 0)->expects_continue, cases[i].expected);
+    finish();
+  }
 }
 
 TEST(an_answer_without_bytes_and_its_end) {

@@ -21,6 +21,7 @@ static void *on_request(void *data, int32_t stream_id, const valk_head_t *head, 
   stream->problem = problem;
   stream->field_count = head->field_count;
   stream->content_length = head->content_length;
+  stream->expects_continue = head->expects_continue;
   h2_bytes_add(&stream->head, head->text, head->length);
   if (host->on_request != NULL)
     host->on_request(host, stream);

@@ -23,6 +23,7 @@ typedef struct {
   h2_bytes_t head; /* valk_head_t's text */
   uint32_t field_count;
   int64_t content_length;
+  bool expects_continue;
   h2_bytes_t body;
   size_t received;
   bool ended; /* on_end */
