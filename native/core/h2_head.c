@@ -1,7 +1,6 @@
 /* A request's head, and its trailers, as the text of valk_head_t: built field by field from what
  * nghttp2 decodes, with no memory of its own while a block arrives in one piece. */
 #include <string.h>
-#include <strings.h>
 
 #include "h2_internal.h"
 
@@ -83,7 +82,8 @@ bool valk__h2_path_valid(const char *text, size_t length, bool options) {
   return true;
 }
 
-static bool same_host(const char *left, const char *right, size_t length) {
+/* In any case, whatever the locale. */
+static bool same_text(const char *left, const char *right, size_t length) {
   for (size_t i = 0; i < length; i++) {
     char a = left[i], b = right[i];
     if (a >= 'A' && a <= 'Z')
@@ -191,7 +191,7 @@ static bool add_field(valk_h2_t *h2, nghttp2_vec name, nghttp2_vec value) {
       head->content_length = head->content_length * 10 + (value.base[i] - '0');
   } else if (name.len == 6 && memcmp(name.base, "expect", 6) == 0) {
     head->expects_continue |=
-        value.len == 12 && strncasecmp((const char *) value.base, "100-continue", 12) == 0;
+        value.len == 12 && same_text((const char *) value.base, "100-continue", 12);
   }
   return true;
 }
@@ -319,7 +319,7 @@ static int find_problem(const valk__h2_head_t *head) {
       !valk__h2_authority_valid(authority, authority_size))
     return 400;
   if (head->host_size > 0 && (head->host_size != authority_size ||
-                              !same_host(head->text + head->host_at, authority, authority_size)))
+                              !same_text(head->text + head->host_at, authority, authority_size)))
     return 400;
   return 0;
 }
