@@ -1,5 +1,5 @@
 import { AioError } from './errors.js';
-import type { AbortCause, AbortWatcher, Chunk, ConnectionInfo, Exchange } from './exchange.js';
+import type { AbortCause, AbortListener, Chunk, ConnectionInfo, Exchange } from './exchange.js';
 import type { Outbox } from './exchange-outbox.js';
 import { countAtOnce, dueRound } from './exchange-round.js';
 import { BUFFER_COST, INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
@@ -27,8 +27,8 @@ export class EngineExchange implements Exchange {
   /** We have sent the last record: the engine forgets the exchange, and so do we. */
   #released = false;
   #aborted: AbortCause | undefined;
-  #listeners: ((cause: AbortCause) => void)[] | undefined;
-  #watcher: AbortWatcher | undefined;
+  /** Most have one. */
+  #listeners: AbortListener | AbortListener[] | undefined;
   #trailers = '';
   #inlineLeft = INLINE_MAX;
   /** Bytes that the engine had no room for yet, oldest first; `#offset` of the first were sent. */
@@ -138,19 +138,12 @@ export class EngineExchange implements Exchange {
     return this.#trailers;
   }
 
-  onAbort(listener: (cause: AbortCause) => void): void {
-    if (this.#aborted !== undefined) {
-      listener(this.#aborted);
-      return;
-    }
-    // Most have one: an empty array that grows gets room for many.
-    if (this.#listeners === undefined) this.#listeners = [listener];
-    else this.#listeners.push(listener);
-  }
-
-  watch(watcher: AbortWatcher): void {
-    if (this.#aborted === undefined) this.#watcher = watcher;
-    else watcher.onAbort(this.#aborted);
+  onAbort(listener: AbortListener): void {
+    const listeners = this.#listeners;
+    if (this.#aborted !== undefined) listener.onAbort(this.#aborted);
+    else if (listeners === undefined) this.#listeners = listener;
+    else if (Array.isArray(listeners)) listeners.push(listener);
+    else this.#listeners = [listeners, listener];
   }
 
   // ---- the answer ----
@@ -239,8 +232,8 @@ export class EngineExchange implements Exchange {
     this.#wakeAll();
     const listeners = this.#listeners;
     this.#listeners = undefined;
-    for (const listener of listeners ?? []) listener(cause);
-    this.#watcher?.onAbort(cause);
+    if (listeners === undefined) return;
+    for (const listener of Array.isArray(listeners) ? listeners : [listeners]) listener.onAbort(cause);
   }
 
   /** The engine has let go of the exchange. */

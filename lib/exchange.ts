@@ -10,6 +10,11 @@ export type { ConnectionInfo };
 /** Why a stream ended early. The numbers are the engine's (valk_abort_t). */
 export type AbortCause = 'reset' | 'closed' | 'timeout' | 'stopped' | 'limit';
 
+/** An object, so that who makes the answer needs no closure. */
+export interface AbortListener {
+  onAbort(cause: AbortCause): void;
+}
+
 /** A piece of a streamed body, with its buffer to itself, or its end. */
 export type Chunk = Uint8Array<ArrayBuffer> | null;
 
@@ -41,7 +46,7 @@ export interface RequestSource {
   /** Set once the stream has ended early. */
   readonly aborted: AbortCause | undefined;
   /** Called once when the stream ends early (at once if it has). */
-  onAbort(listener: (cause: AbortCause) => void): void;
+  onAbort(listener: AbortListener): void;
   readonly connection: ConnectionInfo;
 }
 
@@ -73,13 +78,4 @@ export interface AnswerSink {
   readonly isHead: boolean;
 }
 
-/** Who makes the answer. */
-export interface AbortWatcher {
-  /** The stream has ended early. */
-  onAbort(cause: AbortCause): void;
-}
-
-export interface Exchange extends RequestSource, AnswerSink {
-  /** Sets the one watcher, which is told once when the stream ends early, after the listeners (at once if it has). */
-  watch(watcher: AbortWatcher): void;
-}
+export interface Exchange extends RequestSource, AnswerSink {}

@@ -1,5 +1,5 @@
 import { types } from 'node:util';
-import type { RequestSource } from './exchange.js';
+import type { AbortListener, RequestSource } from './exchange.js';
 import { abortReason } from './request-abort.js';
 
 /**
@@ -41,7 +41,7 @@ class LightSignal extends (Blank as unknown as new () => object) {
     if (source === undefined) return;
     signal.#source = undefined;
     copyState(new NativeController().signal, signal);
-    source.onAbort((cause) => abort(signal as unknown as AbortSignal, abortReason(cause)));
+    source.onAbort({ onAbort: (cause) => abort(signal as unknown as AbortSignal, abortReason(cause)) });
   }
 
   get aborted(): boolean {
@@ -126,11 +126,11 @@ function dependantsSymbol(): symbol | undefined {
 /** Whether a light signal does, in this version of the platform, what one of the platform's own does. */
 function lightSignalsWork(): boolean {
   if (dependants === undefined) return false;
-  let tell: Parameters<SignalSource['onAbort']>[0] = () => {};
+  let listening: AbortListener | undefined;
   const source = {
     aborted: undefined,
-    onAbort(listener: typeof tell) {
-      tell = listener;
+    onAbort(listener: AbortListener) {
+      listening = listener;
     },
   };
   try {
@@ -142,7 +142,7 @@ function lightSignalsWork(): boolean {
     follower.addEventListener('abort', (event) => told.push(event.target));
     second.addEventListener('abort', (event) => told.push(event.target));
     const early = signal.aborted || follower.aborted || second.aborted || signal.reason !== undefined;
-    tell('reset');
+    listening?.onAbort('reset');
     const all = [signal, true, follower, second];
     const { reason } = signal;
     return (
@@ -163,7 +163,7 @@ function createLight(source: SignalSource): AbortSignal {
 
 function createNative(source: SignalSource): AbortSignal {
   const controller = new NativeController();
-  source.onAbort((cause) => controller.abort(abortReason(cause)));
+  source.onAbort({ onAbort: (cause) => controller.abort(abortReason(cause)) });
   return controller.signal;
 }
 

@@ -1,5 +1,5 @@
 import type { ReadableStream } from 'node:stream/web';
-import type { RequestSource } from './exchange.js';
+import type { AbortCause, RequestSource } from './exchange.js';
 import { abortReason } from './request-abort.js';
 import { RequestBody } from './request-body.js';
 import { delegateMembers, replaceFields } from './request-delegate.js';
@@ -146,11 +146,12 @@ function defineRequest(base: Base): RequestClass {
       appendFields(this.#headers, this.#source.head, fieldsStart(this.#source.head));
       // Following a signal given to the constructor costs more than all the rest. Requests that are made from this
       // one listen to its platform's signal, and read no more of it than this.
-      this.#source.onAbort((cause) => {
+      const onAbort = (cause: AbortCause): void => {
         const signal = get('signal', native);
         Object.defineProperties(signal, { aborted: { value: true }, reason: { value: abortReason(cause) } });
         signal.dispatchEvent(new Event('abort'));
-      });
+      };
+      this.#source.onAbort({ onAbort });
     }
 
     /** The platform's own request, with the headers as they are now. */

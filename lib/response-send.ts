@@ -272,7 +272,7 @@ class AnswerStream {
     const { status, fields, contentLength } = this.#head;
     try {
       exchange.begin(status, fields, contentLength === -1 ? undefined : contentLength);
-      exchange.onAbort((cause) => this.#chunks.cancel(abortReason(cause)));
+      exchange.onAbort({ onAbort: (cause) => this.#chunks.cancel(abortReason(cause)) });
       const maxBytes = limitStreams ? maxResponseBodySize : Number.POSITIVE_INFINITY;
       const writer = new BodyWriter(exchange, { contentLength, maxBytes });
       if (first !== undefined) writer.write(first);

@@ -1,5 +1,5 @@
 import { AioError } from './errors.js';
-import type { AbortCause, AbortWatcher, Exchange } from './exchange.js';
+import type { AbortCause, AbortListener, Exchange } from './exchange.js';
 import { createRequest } from './request.js';
 import { ConnectionView } from './request-connection.js';
 import { hasValidTarget } from './request-url.js';
@@ -63,7 +63,7 @@ export function runHandler(exchange: Exchange, server: ServerContext): void {
 
 /** Waits for an asynchronous handler, then sends its answer. Never throws. */
 function settle(call: Call, promise: PromiseLike<unknown>): void {
-  call.exchange.watch(call);
+  call.exchange.onAbort(call);
   try {
     // Not an asynchronous function: that makes one promise more, and takes twice the memory.
     promiseThen.call(
@@ -97,7 +97,7 @@ function giveUp(call: Call, error: unknown): void {
 }
 
 /** One call of a handler. */
-class Call implements AnswerTarget, AbortWatcher {
+class Call implements AnswerTarget, AbortListener {
   readonly exchange: Exchange;
   readonly #server: ServerContext;
   #request: AioRequest | undefined;

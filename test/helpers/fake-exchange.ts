@@ -1,5 +1,5 @@
 import { AioError } from '../../lib/errors.js';
-import type { AbortCause, AbortWatcher, Chunk, Exchange } from '../../lib/exchange.js';
+import type { AbortCause, AbortListener, Chunk, Exchange } from '../../lib/exchange.js';
 import { runHandler, type ServerContext } from '../../lib/response.js';
 import type { ConnectionInfo } from '../../lib/types.js';
 
@@ -73,8 +73,7 @@ export class FakeExchange implements Exchange {
 
   readonly #pieces: (string | Uint8Array | Promise<string>)[];
   readonly #trailers: string;
-  readonly #listeners: ((cause: AbortCause) => void)[] = [];
-  #watcher: AbortWatcher | undefined;
+  readonly #listeners: AbortListener[] = [];
   #answer: { status: number; fields: string; contentLength: number | undefined; whole: boolean } | undefined;
   #answerTrailers = '';
   #ended = false;
@@ -132,14 +131,9 @@ export class FakeExchange implements Exchange {
     return this.streaming && this.#pieces.length > 0 ? '' : this.#trailers;
   }
 
-  onAbort(listener: (cause: AbortCause) => void): void {
+  onAbort(listener: AbortListener): void {
     if (this.aborted === undefined) this.#listeners.push(listener);
-    else listener(this.aborted);
-  }
-
-  watch(watcher: AbortWatcher): void {
-    if (this.aborted === undefined) this.#watcher = watcher;
-    else watcher.onAbort(this.aborted);
+    else listener.onAbort(this.aborted);
   }
 
   respond(status: number, fields: string, body: string | Uint8Array | null, contentLength?: number): void {
@@ -210,8 +204,7 @@ export class FakeExchange implements Exchange {
   abort(cause: AbortCause): void {
     this.aborted = cause;
     this.#wait?.resolve(false);
-    for (const listener of this.#listeners.splice(0)) listener(cause);
-    this.#watcher?.onAbort(cause);
+    for (const listener of this.#listeners.splice(0)) listener.onAbort(cause);
   }
 
   /** Whether the handler's side has told that it has settled. */
