@@ -15,6 +15,20 @@ const aptHelper = '/usr/lib/apt/apt-helper';
 // Hidden, in sections of their own: the addon exports nothing of them and keeps only what it uses.
 const flags = ['-fPIC', '-fvisibility=hidden', '-ffunction-sections', '-fdata-sections'];
 
+// BoringSSL's AES-GCM for 256-bit registers, which AWS-LC does not have: one file of assembly, as ring has it. What the
+// patch says of it is why.
+const wideAes = {
+  name: 'ring',
+  version: '0.17.14',
+  archive: 'pool/main/r/rust-ring/rust-ring_0.17.14.orig.tar.gz',
+  sha256: 'a4689e6c2294d81e88dc6261c768b63bc4fcdb852be6d1352498b114f61383b7',
+  member: 'ring-0.17.14',
+  licenses: ['LICENSE', 'LICENSE-BoringSSL', 'LICENSE-other-bits'],
+  file: 'pregenerated/aes-gcm-avx2-x86_64-elf.S',
+  becomes: 'generated-src/linux-x86_64/crypto/fipsmodule/aes-gcm-avx2-x86_64.S',
+  patch: fs.readFileSync(path.join(root, 'scripts/aws-lc.patch'), 'utf8'),
+};
+
 const libraries = [
   {
     name: 'nghttp2',
@@ -57,6 +71,8 @@ const libraries = [
     // It makes its functions visible even in an archive; no other copy of them takes their place.
     compilerFlags: ['-fno-semantic-interposition'],
     build: buildAwsLc,
+    // Elsewhere the processor's own instructions are in use as they are.
+    ...(os.arch() === 'x64' ? { addition: wideAes } : {}),
   },
 ];
 
@@ -110,15 +126,30 @@ async function unpack(library, recipe) {
   const folder = path.join(sourceFolder, library.name);
   const mark = path.join(folder, 'recipe');
   if (fs.existsSync(mark) && fs.readFileSync(mark, 'utf8') === recipe) return folder;
-  const file = await download(library);
-  fs.rmSync(folder, { recursive: true, force: true });
-  fs.mkdirSync(folder, { recursive: true });
-  const members = library.member ? [library.member] : [];
-  const depth = library.member?.split('/').length ?? 1;
-  const args = ['-xzf', file, `--strip-components=${depth}`, '-C', folder, ...members];
-  await must(`unpack-${library.name}`, 'tar', args);
+  const { addition } = library;
+  await extract(library, folder);
+  if (addition) await add(addition, folder, await extract(addition, path.join(sourceFolder, addition.name)));
   fs.writeFileSync(mark, recipe);
   return folder;
+}
+
+async function extract({ name, member, ...archive }, folder) {
+  const file = await download({ name, ...archive });
+  fs.rmSync(folder, { recursive: true, force: true });
+  fs.mkdirSync(folder, { recursive: true });
+  const members = member ? [member] : [];
+  const depth = member?.split('/').length ?? 1;
+  await must(`unpack-${name}`, 'tar', ['-xzf', file, `--strip-components=${depth}`, '-C', folder, ...members]);
+  return folder;
+}
+
+/** A file of another library's among a library's own, and the patch that makes use of it. */
+async function add({ name, file, becomes, patch }, folder, from) {
+  const text = fs.readFileSync(path.join(from, file), 'utf8');
+  fs.writeFileSync(path.join(folder, becomes), text.replace('<ring-core/asm_base.h>', '<openssl/asm_base.h>'));
+  const input = path.join(from, `${name}.patch`);
+  fs.writeFileSync(input, patch);
+  await must(`patch-${name}`, 'patch', ['-p1', '--forward', '--fuzz=0', '-d', folder, '-i', input]);
 }
 
 function install(library, folder, built, headers) {
@@ -143,9 +174,14 @@ function install(library, folder, built, headers) {
     ];
     fs.writeFileSync(path.join(lib, 'pkgconfig', `${name}.pc`), `${lines.join('\n')}\n`);
   }
-  const texts = library.licenses.map((name) => fs.readFileSync(path.join(folder, name), 'utf8'));
+  installLicenses(library, folder);
+  if (library.addition) installLicenses(library.addition, path.join(sourceFolder, library.addition.name));
+}
+
+function installLicenses({ name, licenses }, folder) {
+  const texts = licenses.map((license) => fs.readFileSync(path.join(folder, license), 'utf8'));
   fs.mkdirSync(path.join(depsPrefix, 'licenses'), { recursive: true });
-  fs.writeFileSync(path.join(depsPrefix, 'licenses', `${library.name}.txt`), texts.join('\n'));
+  fs.writeFileSync(path.join(depsPrefix, 'licenses', `${name}.txt`), texts.join('\n'));
 }
 
 /** Its configure script would find out what every Linux has: the C files are compiled as they are. */

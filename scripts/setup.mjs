@@ -35,6 +35,7 @@ const needs = {
     command('pkg-config'),
     // For the AWS-LC of a shipped addon.
     command('cmake'),
+    command('patch'),
     library('libuv.so', 'uv.h', 'libuv1-dev'),
     command('h2load', 'nghttp2-client'),
     command('nghttp', 'nghttp2-client'),

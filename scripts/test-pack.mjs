@@ -132,7 +132,7 @@ try {
   if (!prefix) {
     prefix = await buildDeps();
     origin = 'built from their sources, as in a shipped addon';
-    licensed = ['aws-lc', 'nghttp2'];
+    licensed = ['aws-lc', 'nghttp2', ...(process.arch === 'x64' ? ['ring'] : [])];
   }
 } catch (error) {
   if (!(error instanceof NoSource)) throw error;
