@@ -1,15 +1,18 @@
 import { schemeStart } from './request-head.js';
 
+const HASH = 0x23;
+const PERCENT = 0x25;
+const DOT = 0x2e;
 const SLASH = 0x2f;
 
 /** A host that URL parsing leaves as it is: a name, or an IPv4 address in its usual form. Letters in lower case only. */
 const PLAIN_HOST = /^(?:(?:[a-z\d_-]+\.)*[a-z][a-z\d_-]*|(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4})$/;
 
-/** A path and query that URL parsing leaves as they are, but for dot segments. */
-const PLAIN_PATH = /^\/[\w\-.~!$&()*+,;=:@%/]*(?:\?[\w\-.~!$&()*+,;=:@%/?]*)?$/;
-
-/** What may begin a dot segment, in either spelling. */
-const MAYBE_DOTS = /\/(?:\.|%2e)/i;
+/** Characters of a path and query that URL parsing leaves as they are; by their codes. */
+const PLAIN = new Uint8Array(256);
+for (const byte of Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~!$&()*+,;=:@%/?')) {
+  PLAIN[byte] = 1;
+}
 
 /** What an authority holds by no grammar, and what is no part of it for http and https (RFC 9113, section 8.3.1). */
 const FORBIDDEN_IN_AUTHORITY = /[\s/?#@\\]/;
@@ -30,6 +33,16 @@ const knownOrigins = new Map<string, Origin>();
 /** The last one: requests of a connection share scheme and authority. */
 let known: Origin = { text: 'https\nlocalhost\n', origin: 'https://localhost' };
 
+/** Where the head that was last looked at has its target: a request's URL is asked for just after that, if at all. */
+const target = {
+  head: '',
+  origin: known,
+  pathStart: 0,
+  pathEnd: 0,
+  /** Path and query stand in the URL as they stand in the head. */
+  isPlain: false,
+};
+
 /**
  * Whether a head names a target whose URL can be made; else the answer is 400. A path alone never keeps a URL from
  * parsing, so little more than the authority is looked at.
@@ -39,10 +52,24 @@ export function hasValidTarget(head: string): boolean {
   const origin = originAt(head, start);
   if (origin === null) return false;
   const pathStart = start + origin.text.length;
-  if (head.charCodeAt(pathStart) !== SLASH) return head.startsWith('*\n', pathStart);
-  // A fragment has no place in a request's target (RFC 9110, section 7.1); read as one, it would hide what follows.
-  const hash = head.indexOf('#', pathStart);
-  return hash === -1 || hash > head.indexOf('\n', pathStart);
+  const isPath = head.charCodeAt(pathStart) === SLASH;
+  if (!isPath && !head.startsWith('*\n', pathStart)) return false;
+  const pathEnd = head.indexOf('\n', pathStart);
+  let isPlain = isPath;
+  let before = 0;
+  for (let at = pathStart; at < pathEnd; at++) {
+    const code = head.charCodeAt(at);
+    // A fragment has no place in a request's target (RFC 9110, section 7.1); read as one, it would hide what follows.
+    if (code === HASH) return false;
+    if (PLAIN[code] !== 1 || (before === SLASH && isDot(head, at, code))) isPlain = false;
+    before = code;
+  }
+  target.head = head;
+  target.origin = origin;
+  target.pathStart = pathStart;
+  target.pathEnd = pathEnd;
+  target.isPlain = isPlain;
+  return true;
 }
 
 /**
@@ -52,12 +79,15 @@ export function hasValidTarget(head: string): boolean {
  * @param head - one that `hasValidTarget` found good
  */
 export function targetUrl(head: string): string {
-  const start = schemeStart(head);
-  const { text, origin } = originAt(head, start) ?? known;
-  const pathStart = start + text.length;
-  const path = head.slice(pathStart, head.indexOf('\n', pathStart));
-  if (PLAIN_PATH.test(path) && !MAYBE_DOTS.test(path)) return origin + path;
-  return new URL(origin + (path === '*' ? '/*' : encodeBytes(path))).href;
+  if (head !== target.head) hasValidTarget(head);
+  const { origin } = target.origin;
+  const path = head.slice(target.pathStart, target.pathEnd);
+  return target.isPlain ? origin + path : new URL(origin + (path === '*' ? '/*' : encodeBytes(path))).href;
+}
+
+/** What may begin a dot segment, in either spelling. */
+function isDot(head: string, at: number, code: number): boolean {
+  return code === DOT || (code === PERCENT && head.slice(at + 1, at + 3).toLowerCase() === '2e');
 }
 
 /** What scheme and authority come to, or `null` where that is nothing. */

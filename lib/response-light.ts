@@ -26,6 +26,8 @@ export interface LightParts {
 function Blank(): void {}
 Blank.prototype = nativePrototype;
 
+const isAbove = Object.prototype.isPrototypeOf;
+
 /**
  * A `Response` that keeps what it was made of: the platform's own is built when something other than the status and
  * headers is asked for, or at once for what is not simple (streams, blobs, forms, bad values, which it then refuses).
@@ -67,6 +69,8 @@ export class LightResponse extends (Blank as unknown as new () => object) {
    * @throws TypeError when it was sent before
    */
   static take(response: object): LightParts | undefined {
+    // Most are none, which V8 finds out without a call; getPrototypeOf of objects of many kinds takes one.
+    if (!isAbove.call(LightResponse.prototype, response)) return undefined;
     // A subclass may answer with members of its own.
     if (Object.getPrototypeOf(response) !== LightResponse.prototype) return undefined;
     const light = response as LightResponse;

@@ -146,6 +146,8 @@ test('the URL is serialised as WHATWG has it', (t) => {
     t.true(hasValidTarget(head), authority + path);
     t.is(targetUrl(head), url);
     t.is(targetUrl(head), url, 'again');
+    t.true(hasValidTarget(headOf('/other', 'other')));
+    t.is(targetUrl(head), url, 'after another');
     t.is(createRequest(new FakeExchange({ authority, path })).url, url);
   }
   t.is(targetUrl(headOf('/', 'h:80', 'HTTP')), 'http://h/');
