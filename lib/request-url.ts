@@ -76,10 +76,10 @@ export function hasValidTarget(head: string): boolean {
  * The URL of a request as WHATWG serialises it: default port dropped, host normalised, dot segments removed, what a URL
  * cannot hold percent-encoded. The target `*` of OPTIONS becomes the path `/*`.
  *
- * @param head - one that `hasValidTarget` found good
+ * @throws TypeError for a head in which `hasValidTarget` finds none
  */
 export function targetUrl(head: string): string {
-  if (head !== target.head) hasValidTarget(head);
+  if (head !== target.head && !hasValidTarget(head)) throw new TypeError('The request has no target');
   const { origin } = target.origin;
   const path = head.slice(target.pathStart, target.pathEnd);
   return target.isPlain ? origin + path : new URL(origin + (path === '*' ? '/*' : encodeBytes(path))).href;

@@ -3,6 +3,7 @@ import type { ClientHttp2Session } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { ask, type Outcome, open, openAll, ping, statuses, until } from './helpers/client.js';
+import { serve } from './helpers/serve.js';
 import { ServerProcess } from './helpers/server-process.js';
 
 const OPTIONS = { staticRoutes: { '/robots.txt': { body: 'none\n' } }, health: {} };
@@ -69,6 +70,30 @@ test.serial(
     await server.assertBounds(t);
   },
 );
+
+test('handlers that take long let the rest of the event loop have its turn, also after many that do not', async (t) => {
+  let round = 0;
+  let over = false;
+  const longOnes: number[] = [];
+  const next = (): void => {
+    round += 1;
+    if (!over) setImmediate(next);
+  };
+  const { url } = await serve(t, (request) => {
+    if (!request.url.endsWith('/long')) return {};
+    longOnes[round] = (longOnes[round] ?? 0) + 1;
+    const end = performance.now() + 3;
+    while (performance.now() < end);
+    return {};
+  });
+  const session = await open(t, url);
+  next();
+  const paths = Array.from({ length: 100 }, (_, at) => (at % 50 < 25 ? '/' : '/long'));
+  t.deepEqual(statuses(await Promise.all(paths.map((path) => ask(session, path)))), { 200: 100 });
+  over = true;
+  const most = Math.max(...longOnes.filter(Boolean));
+  t.true(most <= 8, `${most} in one turn`);
+});
 
 test('after handlerTimeoutMs the signal aborts, the client has its 503, and the place is free', async (t) => {
   // A handler's time counts from the end of queueTimeoutMs at the latest.

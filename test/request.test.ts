@@ -173,6 +173,7 @@ test('a target that makes no URL is found', (t) => {
     t.false(hasValidTarget(headOf('/', authority)), JSON.stringify(authority));
   }
   for (const path of ['', 'a', '*a', '/#', '/a#b', '?a', 'https://h/']) t.false(hasValidTarget(headOf(path)), path);
+  t.throws(() => targetUrl(headOf('/#')), { instanceOf: TypeError });
   for (const scheme of ['ftp', '', 'httpss', 'javascript']) t.false(hasValidTarget(headOf('/', 'h', scheme)), scheme);
   t.true(hasValidTarget(headOf('/')));
 });
