@@ -30,6 +30,7 @@
 #include "slab.h"
 #include "spare.h"
 #include "tls.h"
+#include "yield.h"
 
 #define VALK_MAX_THREADS 256u
 #define VALK_MAX_CONSUMERS 64u
@@ -172,6 +173,7 @@ struct valk_thread {
   valk_link_t queue_blocked; /* requests whose consumer's queue is full, oldest first */
   bool consumers_called;     /* on_turn is due */
   unsigned visits, begun;    /* since the last pass: connections read, requests begun */
+  valk__yield_t yield;       /* after a pass in the middle of a turn */
 
   valk_deadlines_t deadlines[VALK_DEADLINE_KINDS];
 

@@ -1,6 +1,7 @@
 /* An engine thread: its turns, its sleep, its deadlines. */
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,11 +197,22 @@ static void pass(valk_thread_t *thread) {
   flush_dirty(thread);
 }
 
+static void let_others_run(valk_thread_t *thread) {
+  if (!valk__yield_is_due(&thread->yield))
+    return;
+  uint64_t before = uv_hrtime();
+  sched_yield();
+  valk__yield_took(&thread->yield, uv_hrtime() - before);
+}
+
 void valk__thread_visited(valk_thread_t *thread) {
   if (++thread->visits < VISITS_A_PASS && thread->begun < REQUESTS_A_PASS)
     return;
   /* First of all, since a consumer that shares our core may answer before signals are taken. */
-  hand_over(thread);
+  if (thread->consumers_called) {
+    hand_over(thread);
+    let_others_run(thread);
+  }
   pass(thread);
 }
 
