@@ -3,8 +3,9 @@
  * JavaScript's thread, where it is on the same core, would answer the requests of a pass only when
  * the turn is over, and what the first ones have touched has left the core's caches by then. A
  * thread that yields gives up what is left of its time slice, though: where somebody else takes it,
- * who computes, that is milliseconds each time. So each yield that took long halves how many passes
- * have one, and a row of quick ones doubles it. */
+ * who computes, that is milliseconds each time. So after one that took long only one pass in
+ * sixteen has one, and fewer after each further, and each row of quick ones doubles how many have.
+ */
 #ifndef VALK_CORE_YIELD_H
 #define VALK_CORE_YIELD_H
 
@@ -13,6 +14,8 @@
 
 /* Less than a time slice, more than JavaScript takes for a pass of small requests. */
 #define VALK_YIELD_LONG_NS 2000000u
+/* At once, since what is under way in the same turn waits for all of them. */
+#define VALK_YIELD_STEPS_LONG 4u
 #define VALK_YIELD_STEPS_MAX 10u
 #define VALK_YIELD_QUICK_ROW 8u
 
@@ -36,7 +39,10 @@ static inline bool valk__yield_is_due(valk__yield_t *yield) {
 static inline void valk__yield_took(valk__yield_t *yield, uint64_t ns) {
   if (ns >= VALK_YIELD_LONG_NS) {
     yield->quick = 0;
-    yield->steps += yield->steps < VALK_YIELD_STEPS_MAX;
+    yield->steps += VALK_YIELD_STEPS_LONG;
+    if (yield->steps > VALK_YIELD_STEPS_MAX) {
+      yield->steps = VALK_YIELD_STEPS_MAX;
+    }
   } else if (++yield->quick >= VALK_YIELD_QUICK_ROW) {
     yield->quick = 0;
     yield->steps -= yield->steps > 0;
