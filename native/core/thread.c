@@ -354,6 +354,7 @@ static void run(void *argument) {
     read_clock(thread);
     if (valk__now_ms(thread) >= thread->timer_at_ms)
       on_timer(thread);
+    valk__yield_begin_turn(&thread->yield);
     valk__poller_call(&thread->poller);
   }
   valk_ledger_keep(NULL);

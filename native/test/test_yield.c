@@ -3,9 +3,10 @@
 
 #define SHORT_NS (VALK_YIELD_LONG_NS - 1)
 
-/* Passes until one yields, which then takes |ns|. */
+/* Passes, each of a turn of its own, until one yields, which then takes |ns|. */
 static unsigned passes_until_next(valk__yield_t *yield, uint64_t ns) {
   unsigned passes = 1;
+  valk__yield_begin_turn(yield);
   while (!valk__yield_is_due(yield)) {
     passes++;
   }
@@ -22,9 +23,11 @@ TEST(yields_that_are_quick_come_with_each_pass) {
 
 TEST(yields_that_take_long_become_rare) {
   valk__yield_t yield = {0};
-  static const unsigned expected[] = {1, 16, 256, 1024, 1024, 1024};
-  for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
-    ASSERT_EQ(passes_until_next(&yield, VALK_YIELD_LONG_NS), expected[i]);
+  for (unsigned expected = 1; expected < 1024; expected *= 2) {
+    ASSERT_EQ(passes_until_next(&yield, VALK_YIELD_LONG_NS), expected);
+  }
+  for (int i = 0; i < 3; i++) {
+    ASSERT_EQ(passes_until_next(&yield, VALK_YIELD_LONG_NS), 1024u);
   }
 }
 
@@ -47,4 +50,15 @@ TEST(a_few_quick_yields_among_long_ones_change_nothing) {
     passes_until_next(&yield, i % 4 == 0 ? VALK_YIELD_LONG_NS : SHORT_NS);
   }
   ASSERT_EQ(passes_until_next(&yield, SHORT_NS), 1024u);
+}
+
+TEST(a_turn_has_no_other_yield_after_one_that_took_long) {
+  valk__yield_t yield = {0};
+  ASSERT_TRUE(valk__yield_is_due(&yield));
+  valk__yield_took(&yield, VALK_YIELD_LONG_NS);
+  for (int i = 0; i < 100; i++) {
+    ASSERT_FALSE(valk__yield_is_due(&yield));
+  }
+  valk__yield_begin_turn(&yield);
+  ASSERT_TRUE(valk__yield_is_due(&yield));
 }
