@@ -198,11 +198,11 @@ static void pass(valk_thread_t *thread) {
 }
 
 static void let_others_run(valk_thread_t *thread) {
-  if (!valk__yield_is_due(&thread->yield))
-    return;
   uint64_t before = uv_hrtime();
+  if (!valk__yield_is_due(&thread->yield, before))
+    return;
   sched_yield();
-  valk__yield_took(&thread->yield, uv_hrtime() - before);
+  valk__yield_took(&thread->yield, before, uv_hrtime());
 }
 
 void valk__thread_visited(valk_thread_t *thread) {
@@ -354,7 +354,6 @@ static void run(void *argument) {
     read_clock(thread);
     if (valk__now_ms(thread) >= thread->timer_at_ms)
       on_timer(thread);
-    valk__yield_begin_turn(&thread->yield);
     valk__poller_call(&thread->poller);
   }
   valk_ledger_keep(NULL);
