@@ -182,11 +182,13 @@ static void flush_dirty(valk_thread_t *thread) {
   }
 }
 
-static void hand_over(valk_thread_t *thread) {
+/* True: there was something. */
+static bool hand_over(valk_thread_t *thread) {
   if (!thread->consumers_called)
-    return;
+    return false;
   thread->consumers_called = false;
   call_consumers(thread, false);
+  return true;
 }
 
 /* Hands the batch to the consumers (one wake-up), then writes (one flush a connection). */
@@ -209,10 +211,8 @@ void valk__thread_visited(valk_thread_t *thread) {
   if (++thread->visits < VISITS_A_PASS && thread->begun < REQUESTS_A_PASS)
     return;
   /* First of all, since a consumer that shares our core may answer before signals are taken. */
-  if (thread->consumers_called) {
-    hand_over(thread);
+  if (hand_over(thread))
     let_others_run(thread);
-  }
   pass(thread);
 }
 

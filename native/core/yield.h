@@ -1,8 +1,8 @@
 /* When an engine thread lets the threads that share its core run, between two passes of a turn.
  *
- * JavaScript's thread, where it is on the same core, would answer the requests of a pass only when
- * the turn is over, and what the first ones have touched has left the core's caches by then. A
- * thread that yields gives up what is left of its time slice, though: where somebody else takes it,
+ * A consumer whose thread is on the same core would answer the requests of a pass only when the
+ * turn is over, and what the first ones have touched has left the core's caches by then. A thread
+ * that yields gives up what is left of its time slice, though: where somebody else takes it,
  * who computes, that is milliseconds each time. So one that took long is followed by some time
  * without, each of those halves how many passes have one, and a row of quick ones doubles it. */
 #ifndef VALK_CORE_YIELD_H
@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Less than a time slice, more than JavaScript takes for a pass of small requests. */
+/* Less than a time slice, more than a consumer takes for a pass of small requests. */
 #define VALK_YIELD_LONG_NS 2000000u
 /* A request that goes through several turns, as the first of a connection, meets one long yield. */
 #define VALK_YIELD_PAUSE_NS 20000000u
