@@ -59,6 +59,8 @@
         'NAPI_VERSION=8',
         'NAPI_DISABLE_CPP_EXCEPTIONS',
         'NODE_ADDON_API_DISABLE_DEPRECATED',
+        # Functions that fail since their worker is being terminated return; the process goes on.
+        'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
       ],
       'cflags_cc': ['-fno-exceptions'],
       'libraries': ['<!@(node scripts/gyp.cjs libraries)', '-ldl', '-pthread'],

@@ -36,11 +36,12 @@ case $tool in
     ;;
   memcheck)
     build=debug
-    # valgrind runs a program's threads on one core.
+    # valgrind runs a program's threads on one core, and lets one that computes keep it for many seconds unless it is to
+    # be fair.
     jobs=$(nproc)
     export VALK_TEST_TIMEOUT=${VALK_TEST_TIMEOUT:-600}
     export FAULT_STEP=${FAULT_STEP:-37}
-    wrap=(valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=all
+    wrap=(valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full --show-leak-kinds=all
       --errors-for-leak-kinds=definite,indirect,possible --track-fds=yes --num-callers=30)
     if [ -f "$supp/valgrind.supp" ]; then wrap+=("--suppressions=$supp/valgrind.supp"); fi
     ;;
@@ -50,7 +51,7 @@ case $tool in
     export VALK_TEST_TIMEOUT=${VALK_TEST_TIMEOUT:-600}
     # For programs over locks alone: DRD knows no atomics of C11, and takes what they order for races. Those programs
     # are ThreadSanitizer's.
-    wrap=(valgrind -q --tool=drd --error-exitcode=9 --check-stack-var=no --num-callers=30)
+    wrap=(valgrind -q --tool=drd --fair-sched=try --error-exitcode=9 --check-stack-var=no --num-callers=30)
     ;;
 esac
 

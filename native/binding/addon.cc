@@ -226,7 +226,8 @@ void on_async(uv_async_t *async) {
 }
 
 // ---- functions of a running engine: the binding is their data; short, since some are called for
-// each request ----
+// each request. While a worker is terminated nearly every function of Node-API may fail, and leaves
+// its result as it was ----
 
 template <size_t count>
 Binding *arguments_of(napi_env env, napi_callback_info info, napi_value (&values)[count]) {
@@ -243,7 +244,7 @@ uint32_t to_uint32(napi_env env, napi_value value) {
 }
 
 napi_value from_int64(napi_env env, int64_t number) {
-  napi_value value;
+  napi_value value = nullptr;
   napi_create_int64(env, number, &value);
   return value;
 }
@@ -291,7 +292,7 @@ napi_value take_body(napi_env env, napi_callback_info info) {
     status = valk_bridge_body(binding->bridge, to_uint32(env, values[0]), to_uint32(env, values[1]),
                               static_cast<uint8_t *>(target), length);
   }
-  napi_value result;
+  napi_value result = nullptr;
   napi_get_boolean(env, status == 0, &result);
   return result;
 }
@@ -299,7 +300,7 @@ napi_value take_body(napi_env env, napi_callback_info info) {
 // read(index, generation): bytes; undefined, none now; null, none any more; false, the request has
 // ended.
 napi_value read_body(napi_env env, napi_callback_info info) {
-  napi_value values[2], buffer, result;
+  napi_value values[2], buffer, result = nullptr;
   Binding *binding = arguments_of(env, info, values);
   uint32_t index = to_uint32(env, values[0]), generation = to_uint32(env, values[1]);
   int64_t readable = VALK_ESTALE;
@@ -349,7 +350,7 @@ napi_value write_body(napi_env env, napi_callback_info info) {
 // lend(bytes): lends them for the body of the next answer that says so; false: they have to be
 // copied.
 napi_value lend(napi_env env, napi_callback_info info) {
-  napi_value values[1], result;
+  napi_value values[1], result = nullptr;
   Binding *binding = arguments_of(env, info, values);
   bool lent = false;
   if (binding->bridge != nullptr) {
@@ -366,7 +367,7 @@ napi_value lend(napi_env env, napi_callback_info info) {
 
 // trailers(index, generation): as text, '' for none. They are given once.
 napi_value trailers(napi_env env, napi_callback_info info) {
-  napi_value values[2], result;
+  napi_value values[2], result = nullptr;
   Binding *binding = arguments_of(env, info, values);
   size_t length = 0;
   char *text = nullptr;
@@ -593,7 +594,7 @@ void hold(Binding *binding, Napi::Object &target, const char *name, Napi::Functi
 }
 
 void add_hot(Binding *binding, Napi::Object &target, const char *name, napi_callback callback) {
-  napi_value function;
+  napi_value function = nullptr;
   napi_create_function(binding->env, name, NAPI_AUTO_LENGTH, callback, binding, &function);
   hold(binding, target, name, Napi::Function(binding->env, function));
 }

@@ -68,7 +68,8 @@ export class RawClient {
     // Without a dynamic table an answer's status lies in plain sight.
     client.sendSettings([[SETTING.headerTableSize, 0], ...settings]);
     client.openWindow(0, 2 ** 30);
-    await until('SETTINGS', () => client.settings.size > 0);
+    await until('SETTINGS', () => client.settings.size > 0 || client.closed);
+    if (client.settings.size === 0) throw new Error('closed before its SETTINGS');
     return client;
   }
 

@@ -19,6 +19,8 @@ const MORE = { rssBytes: 48 * 2 ** 20, descriptors: 4, threads: 2 };
 const GOOD_CLIENTS = 8;
 const RESTART_EVERY_MS = 12_000;
 const CERTIFICATE_EVERY_MS = 5000;
+/** No request, attack or order takes this long on a healthy machine. */
+const MOST_MS = 60_000;
 
 const { values } = parseArgs({ options: { minutes: { type: 'string', default: '30' } } });
 const minutes = Number(values.minutes);
@@ -49,8 +51,12 @@ class Server {
   order(order: Order): Promise<Figures> {
     const result = this.#last.then(async () => {
       const answer = once(this.#child, 'message');
+      const name = `order to the server: ${order.what}`;
+      underWay.set(name, performance.now());
       this.#child.send(order);
-      return ((await answer) as [Figures])[0];
+      const [figures] = (await answer) as [Figures];
+      underWay.delete(name);
+      return figures;
     });
     this.#last = result;
     return result;
@@ -63,10 +69,16 @@ class Server {
     this.begun++;
     await this.order({ what: 'restart' });
     this.ended++;
+    // node:http2's client may never notice the end of a connection, when it was a write that failed.
+    for (const session of sessions) session.destroy();
   }
 
   end(): void {
     this.#child.disconnect();
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
   }
 }
 
@@ -77,9 +89,11 @@ const moved: Record<string, number> = {};
 const server = new Server();
 const counts = { answered: 0, retried: 0, lost: 0, certificates: 0, attacks: {} as Record<string, number> };
 const leaks: string[] = [];
+const sessions = new Set<ClientHttp2Session>();
 let paused = false;
 let stopped = false;
-let busy = 0;
+/** What has begun and not ended, and when it began. */
+const underWay = new Map<string, number>();
 
 /** One request of a kind that turns; whether its answer was right. */
 async function request(session: ClientHttp2Session, round: number): Promise<boolean> {
@@ -101,8 +115,22 @@ async function request(session: ClientHttp2Session, round: number): Promise<bool
 async function dial(): Promise<ClientHttp2Session> {
   const session = connect(`https://127.0.0.1:${server.port}`, { ca: authority.cert, rejectUnauthorized: true });
   session.on('error', () => {});
+  sessions.add(session.on('close', () => sessions.delete(session)));
   await Promise.race([once(session, 'remoteSettings'), once(session, 'close')]).catch(() => {});
   return session;
+}
+
+/** Ends the soak by name of what never ends, with what the server says of it. */
+async function watch(): Promise<void> {
+  for (; !stopped; await sleep(1000)) {
+    const late = [...underWay].filter(([, beganMs]) => performance.now() > beganMs + MOST_MS).map(([name]) => name);
+    if (late.length === 0) continue;
+    console.log(`no end after ${MOST_MS} ms: ${late.join(', ')}`);
+    const figures = server.order({ what: 'figures' }).then(({ stats }) => JSON.stringify(stats));
+    console.log(await Promise.race([figures, sleep(5000, 'the server does not answer')]));
+    server.kill();
+    process.exit(1);
+  }
 }
 
 async function goodClient(number: number): Promise<void> {
@@ -114,7 +142,8 @@ async function goodClient(number: number): Promise<void> {
       await sleep(50);
       continue;
     }
-    busy++;
+    const name = `good client ${number}, request of kind ${round % 5}`;
+    underWay.set(name, performance.now());
     // A new connection now and then, so that all certificates are seen.
     if (round % 50 === 0) session?.close();
     for (let attempt = 0; ; attempt++) {
@@ -135,7 +164,7 @@ async function goodClient(number: number): Promise<void> {
       counts.retried++;
       while (server.ended !== server.begun) await sleep(10);
     }
-    busy--;
+    underWay.delete(name);
   }
   session?.close();
 }
@@ -145,9 +174,10 @@ async function attacker(number: number): Promise<void> {
   for (let round = number; !stopped; round++) {
     if (!paused) {
       const name = names[round % names.length] as keyof typeof ATTACKS;
-      busy++;
+      const key = `attacker ${number}, ${name}`;
+      underWay.set(key, performance.now());
       await ATTACKS[name](server.port).catch(() => {});
-      busy--;
+      underWay.delete(key);
       counts.attacks[name] = (counts.attacks[name] ?? 0) + 1;
     }
     await sleep(200);
@@ -184,7 +214,7 @@ async function held(): Promise<string[]> {
 /** The server's figures at rest: no traffic, no connection, what arenas hold given back. */
 async function rest(): Promise<Figures> {
   paused = true;
-  while (busy > 0) await sleep(50);
+  while (underWay.size > 0) await sleep(50);
   // Of the system that had the traffic, before another takes its place.
   for (const path of await held()) leaks.push(path);
   await server.restart();
@@ -214,6 +244,7 @@ const running = [
     return server.order({ what: 'certificate', certificate: certificates[round % 2] as KeyAndCertificate });
   }),
 ];
+watch();
 await sleep(warmMs);
 const first = await rest();
 show('after the first minute', first);
