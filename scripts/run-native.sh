@@ -31,7 +31,7 @@ case $tool in
   tsan)
     wrap=("${fixed[@]}")
     export VALK_TEST_TIMEOUT=${VALK_TEST_TIMEOUT:-600}
-    export FAULT_STEP=${FAULT_STEP:-11}
+    export FAULT_STEP=${FAULT_STEP:-31}
     export TSAN_OPTIONS="second_deadlock_stack=1$(with tsan.supp :suppressions=)"
     ;;
   memcheck)
@@ -40,7 +40,7 @@ case $tool in
     # be fair.
     jobs=$(nproc)
     export VALK_TEST_TIMEOUT=${VALK_TEST_TIMEOUT:-600}
-    export FAULT_STEP=${FAULT_STEP:-37}
+    export FAULT_STEP=${FAULT_STEP:-101}
     wrap=(valgrind -q --fair-sched=try --error-exitcode=9 --leak-check=full --show-leak-kinds=all
       --errors-for-leak-kinds=definite,indirect,possible --track-fds=yes --num-callers=30)
     if [ -f "$supp/valgrind.supp" ]; then wrap+=("--suppressions=$supp/valgrind.supp"); fi
