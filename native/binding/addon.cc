@@ -518,8 +518,9 @@ void stats(const Napi::CallbackInfo &info) {
   napi_typedarray_type type;
   void *data = nullptr;
   size_t length = 0;
-  napi_get_typedarray_info(info.Env(), info[0], &type, &length, &data, nullptr, nullptr);
-  if (type != napi_float64_array || length < kStatCount)
+  if (napi_get_typedarray_info(info.Env(), info[0], &type, &length, &data, nullptr, nullptr) !=
+          napi_ok ||
+      type != napi_float64_array || length < kStatCount)
     return;
   valk_stats_t snapshot = binding->last;
   if (binding->system != nullptr)
