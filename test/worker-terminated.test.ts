@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 const source = ${JSON.stringify(worker)};
 const bytes = Buffer.alloc(16_384);
-for (let round = 0; round < 30; round++) {
+for (let round = 0; round < 40; round++) {
   const worker = new Worker(source, { eval: true, workerData: { key, cert }, execArgv: [] });
   const [port] = await once(worker, 'message');
   const session = connect('https://127.0.0.1:' + port, { ca: cert });
@@ -21,7 +21,7 @@ for (let round = 0; round < 30; round++) {
     stream.on('error', () => {}).on('drain', go).resume();
     go();
   }
-  await sleep(20 + round * 2);
+  await sleep(port > 0 ? 20 + round * 2 : round);
   await worker.terminate();
   session.destroy();
 }
@@ -48,8 +48,9 @@ for (const [what, worker] of [
       parentPort.postMessage(0);
       for (;;) {
         const aio = start({ maxConnections: 10 });
-        const server = await aio.listen({ ...workerData, staticRoutes: { '/': { body: 'x' } } }, () => ({}));
-        server.setSecureContext(workerData);
+        const options = { staticRoutes: { '/a': { body: 'a' }, '/b': {} }, contexts: { 'a.test': workerData } };
+        const server = await aio.listen({ ...workerData, ...options }, () => ({}));
+        for (let count = 0; count < 5; count++) server.setSecureContext(workerData);
         await aio.stop();
       }
     });`,

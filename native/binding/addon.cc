@@ -419,10 +419,10 @@ Napi::Value listen(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   if (binding->system == nullptr)
     return failure(env, VALK_ESTOPPED, "");
-  Napi::Object given = info[0].As<Napi::Object>();
+  Given given(env, info[0]);
   auto server = std::make_unique<Server>();
   server->binding = binding;
-  server->id = number_of(given, "id");
+  server->id = given.at("id").number32();
   ListenOptions options(given);
   options.raw.consumer = valk_bridge_consumer(binding->bridge);
   options.raw.data = valk_bridge_server_data(server->id, options.raw.stream_bodies);
@@ -450,7 +450,7 @@ Napi::Value set_secure_context(const Napi::CallbackInfo &info) {
         continue;
       valk_server_options_t raw{};
       SecureOptions options;
-      options.read(info[1].As<Napi::Object>(), &raw);
+      options.read(Given(env, info[1]), &raw);
       char message[512] = "";
       int status = valk_server_set_secure_context(server->server, &raw, message, sizeof(message));
       return status == 0 ? env.Undefined() : failure(env, status, message).As<Napi::Value>();
@@ -535,8 +535,8 @@ void stats(const Napi::CallbackInfo &info) {
 
 // The memory of a typed array that is kept alive until the binding closes.
 template <typename Type>
-Type *keep(Binding *binding, const Napi::Object &memory, const char *name, uint32_t *count) {
-  Napi::Value value = memory.Get(name);
+Type *keep(Binding *binding, const Given &memory, const char *name, uint32_t *count) {
+  napi_value value = memory.at(name).value();
   napi_typedarray_type type;
   void *data = nullptr;
   size_t length = 0;
@@ -551,9 +551,9 @@ Type *keep(Binding *binding, const Napi::Object &memory, const char *name, uint3
   return static_cast<Type *>(data);
 }
 
-int start_engine(Binding *binding, const Napi::Object &given, char *message, size_t size) {
-  valk_config_t config = config_of(given.Get("config").As<Napi::Object>());
-  Napi::Object memory = given.Get("memory").As<Napi::Object>();
+int start_engine(Binding *binding, const Given &given, char *message, size_t size) {
+  valk_config_t config = config_of(given.at("config"));
+  Given memory = given.at("memory");
   valk_bridge_options_t options{};
   uint32_t words = 0;
   options.control = keep<int32_t>(binding, memory, "control", &words);
@@ -608,7 +608,7 @@ void add(Binding *binding, Napi::Object &target, const char *name, Callable call
 // start({ config, memory, onTurn, onNotice }): the functions above, or a failure.
 Napi::Value start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
-  Napi::Object given = info[0].As<Napi::Object>();
+  Given given(env, info[0]);
   Binding *binding = new Binding;
   binding->env = env;
   char message[512] = "";
@@ -634,8 +634,8 @@ Napi::Value start(const Napi::CallbackInfo &info) {
   binding->async.data = binding;
   uv_unref(reinterpret_cast<uv_handle_t *>(&binding->async));
   Napi::Object functions = Napi::Object::New(env);
-  napi_create_reference(env, given.Get("onTurn"), 1, &binding->on_turn);
-  napi_create_reference(env, given.Get("onNotice"), 1, &binding->on_notice);
+  napi_create_reference(env, given.at("onTurn").value(), 1, &binding->on_turn);
+  napi_create_reference(env, given.at("onNotice").value(), 1, &binding->on_notice);
   napi_create_reference(env, functions, 1, &binding->receiver);
   napi_async_init(env, functions, Napi::String::New(env, "valk-aio"), &binding->context);
   napi_add_async_cleanup_hook(env, on_cleanup, binding, &binding->hook);

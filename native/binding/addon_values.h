@@ -50,49 +50,85 @@ Napi::Object failure(Napi::Env env, int status, const char *message) {
   return result;
 }
 
-valk_bytes_t bytes_of(const Napi::Object &object, const char *name) {
-  Napi::Value value = object.Get(name);
-  if (!value.IsTypedArray())
-    return {nullptr, 0};
-  View view = view_of(object.Env(), value);
-  return {view.data, view.length};
-}
+// An object or array that JavaScript gave. What is not there, or cannot be had any more since the
+// worker is being terminated, is nothing: 0, false, empty. node-addon-api's values would end the
+// process then, since one that is missing has no environment to throw in.
+class Given {
+public:
+  Given(napi_env env, napi_value value) : env_(env), value_(value) {}
 
-std::string latin1_of(const Napi::Object &object, const char *name) {
-  napi_value value = object.Get(name);
-  size_t length = 0;
-  napi_get_value_string_latin1(object.Env(), value, nullptr, 0, &length);
-  std::string text(length, '\0');
-  napi_get_value_string_latin1(object.Env(), value, text.data(), length + 1, &length);
-  return text;
-}
+  Given at(const char *name) const {
+    napi_value value = nullptr;
+    napi_get_named_property(env_, value_, name, &value);
+    return {env_, value};
+  }
+  Given at(uint32_t index) const {
+    napi_value value = nullptr;
+    napi_get_element(env_, value_, index, &value);
+    return {env_, value};
+  }
+  napi_value value() const { return value_; }
+  // Of an array.
+  uint32_t length() const {
+    uint32_t length = 0;
+    napi_get_array_length(env_, value_, &length);
+    return length;
+  }
+  bool is_number() const {
+    napi_valuetype type = napi_undefined;
+    return napi_typeof(env_, value_, &type) == napi_ok && type == napi_number;
+  }
+  uint64_t number() const {
+    int64_t number = 0;
+    napi_get_value_int64(env_, value_, &number);
+    return static_cast<uint64_t>(number);
+  }
+  uint32_t number32() const { return static_cast<uint32_t>(number()); }
+  bool flag() const {
+    bool flag = false;
+    napi_get_value_bool(env_, value_, &flag);
+    return flag;
+  }
+  std::string latin1() const {
+    size_t length = 0;
+    napi_get_value_string_latin1(env_, value_, nullptr, 0, &length);
+    std::string text(length, '\0');
+    if (length > 0)
+      napi_get_value_string_latin1(env_, value_, text.data(), length + 1, &length);
+    return text;
+  }
+  valk_bytes_t bytes() const {
+    View view = view_of(env_, value_);
+    return {view.data, view.length};
+  }
 
-uint32_t number_of(const Napi::Object &object, const char *name) {
-  return object.Get(name).As<Napi::Number>().Uint32Value();
-}
+private:
+  napi_env env_;
+  napi_value value_;
+};
 
 // What of |raw| belongs to TLS, out of listen()'s or setSecureContext()'s object. Keeps the names;
 // the bytes stay JavaScript's.
 class SecureOptions {
 public:
-  void read(const Napi::Object &given, valk_server_options_t *raw) {
-    valk_bytes_t key = bytes_of(given, "key"), certificate = bytes_of(given, "cert");
-    valk_bytes_t ca = bytes_of(given, "ca");
+  void read(const Given &given, valk_server_options_t *raw) {
+    valk_bytes_t key = given.at("key").bytes(), certificate = given.at("cert").bytes();
+    valk_bytes_t ca = given.at("ca").bytes();
     raw->key = reinterpret_cast<const char *>(key.data);
     raw->key_length = key.length;
     raw->certificate = reinterpret_cast<const char *>(certificate.data);
     raw->certificate_length = certificate.length;
     raw->ca = reinterpret_cast<const char *>(ca.data);
     raw->ca_length = ca.length;
-    raw->request_certificate = given.Get("requestCert").As<Napi::Boolean>().Value();
-    raw->reject_unauthorized = given.Get("rejectUnauthorized").As<Napi::Boolean>().Value();
-    Napi::Array list = given.Get("contexts").As<Napi::Array>();
-    names_.resize(list.Length());
-    for (uint32_t i = 0; i < list.Length(); i++) {
-      Napi::Object context = list.Get(i).As<Napi::Object>();
-      names_[i] = latin1_of(context, "name");
-      key = bytes_of(context, "key");
-      certificate = bytes_of(context, "cert");
+    raw->request_certificate = given.at("requestCert").flag();
+    raw->reject_unauthorized = given.at("rejectUnauthorized").flag();
+    Given list = given.at("contexts");
+    names_.resize(list.length());
+    for (uint32_t i = 0; i < names_.size(); i++) {
+      Given context = list.at(i);
+      names_[i] = context.at("name").latin1();
+      key = context.at("key").bytes();
+      certificate = context.at("cert").bytes();
       contexts_.push_back({names_[i].c_str(), reinterpret_cast<const char *>(key.data), key.length,
                            reinterpret_cast<const char *>(certificate.data), certificate.length});
     }
@@ -110,37 +146,37 @@ private:
 struct ListenOptions {
   valk_server_options_t raw{};
 
-  explicit ListenOptions(const Napi::Object &given)
-      : host_(latin1_of(given, "host")), live_(latin1_of(given, "livePath")),
-        ready_(latin1_of(given, "readyPath")) {
-    Napi::Array list = given.Get("routes").As<Napi::Array>();
-    texts_.resize(list.Length());
-    for (uint32_t i = 0; i < list.Length(); i++) {
-      Napi::Object route = list.Get(i).As<Napi::Object>();
-      texts_[i] = {latin1_of(route, "path"), latin1_of(route, "fields")};
-      valk_bytes_t body = bytes_of(route, "body");
-      uint16_t status = static_cast<uint16_t>(number_of(route, "status"));
+  explicit ListenOptions(const Given &given)
+      : host_(given.at("host").latin1()), live_(given.at("livePath").latin1()),
+        ready_(given.at("readyPath").latin1()) {
+    Given list = given.at("routes");
+    texts_.resize(list.length());
+    for (uint32_t i = 0; i < texts_.size(); i++) {
+      Given route = list.at(i);
+      texts_[i] = {route.at("path").latin1(), route.at("fields").latin1()};
+      valk_bytes_t body = route.at("body").bytes();
+      uint16_t status = static_cast<uint16_t>(route.at("status").number());
       routes_.push_back({texts_[i].path.c_str(), status, texts_[i].fields.data(),
                          texts_[i].fields.size(), body.data, body.length});
     }
     secure_.read(given, &raw);
-    valk_bytes_t body503 = bytes_of(given, "error503Body");
-    Napi::Value health_port = given.Get("healthPort");
+    valk_bytes_t body503 = given.at("error503Body").bytes();
+    Given health_port = given.at("healthPort");
     raw.host = host_.c_str();
-    raw.port = static_cast<uint16_t>(number_of(given, "port"));
-    raw.reuse_port = given.Get("reusePort").As<Napi::Boolean>().Value();
+    raw.port = static_cast<uint16_t>(given.at("port").number());
+    raw.reuse_port = given.at("reusePort").flag();
     raw.error_503_body = body503.data;
     raw.error_503_body_length = body503.length;
-    raw.stream_bodies = given.Get("streamBodies").As<Napi::Boolean>().Value();
-    raw.send_date = given.Get("sendDate").As<Napi::Boolean>().Value();
+    raw.stream_bodies = given.at("streamBodies").flag();
+    raw.send_date = given.at("sendDate").flag();
     raw.routes = routes_.data();
     raw.route_count = routes_.size();
     raw.live_path = live_.empty() ? nullptr : live_.c_str();
     raw.ready_path = ready_.empty() ? nullptr : ready_.c_str();
-    raw.health_listener = health_port.IsNumber();
+    raw.health_listener = health_port.is_number();
     if (raw.health_listener)
-      raw.health_port = static_cast<uint16_t>(number_of(given, "healthPort"));
-    raw.js_stall_timeout_ms = number_of(given, "jsStallTimeoutMs");
+      raw.health_port = static_cast<uint16_t>(health_port.number());
+    raw.js_stall_timeout_ms = given.at("jsStallTimeoutMs").number32();
   }
 
 private:
@@ -184,11 +220,11 @@ constexpr ConfigField kConfigFields[] = {
 };
 #undef FIELD
 
-valk_config_t config_of(const Napi::Object &given) {
+valk_config_t config_of(const Given &given) {
   valk_config_t config{};
   for (const ConfigField &field : kConfigFields) {
     char *place = reinterpret_cast<char *>(&config) + field.offset;
-    uint64_t number = static_cast<uint64_t>(given.Get(field.name).As<Napi::Number>().Int64Value());
+    uint64_t number = given.at(field.name).number();
     uint32_t narrow = static_cast<uint32_t>(number);
     std::memcpy(place, field.wide ? static_cast<void *>(&number) : &narrow,
                 field.wide ? sizeof(number) : sizeof(narrow));
