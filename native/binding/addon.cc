@@ -424,6 +424,8 @@ Napi::Value listen(const Napi::CallbackInfo &info) {
   server->binding = binding;
   server->id = given.at("id").number32();
   ListenOptions options(given);
+  if (!given.is_readable())
+    return env.Undefined();
   options.raw.consumer = valk_bridge_consumer(binding->bridge);
   options.raw.data = valk_bridge_server_data(server->id, options.raw.stream_bodies);
   char message[512] = "";
@@ -450,7 +452,10 @@ Napi::Value set_secure_context(const Napi::CallbackInfo &info) {
         continue;
       valk_server_options_t raw{};
       SecureOptions options;
-      options.read(Given(env, info[1]), &raw);
+      Given given(env, info[1]);
+      options.read(given, &raw);
+      if (!given.is_readable())
+        return env.Undefined();
       char message[512] = "";
       int status = valk_server_set_secure_context(server->server, &raw, message, sizeof(message));
       return status == 0 ? env.Undefined() : failure(env, status, message).As<Napi::Value>();
@@ -568,7 +573,8 @@ int start_engine(Binding *binding, const Given &given, char *message, size_t siz
   options.wake = wake;
   options.data = binding;
   if (words < VALK_BRIDGE_CONTROL_WORDS || options.record_count < config.queue_capacity ||
-      options.text == nullptr || options.out == nullptr || binding->event_most == 0) {
+      options.text == nullptr || options.out == nullptr || binding->event_most == 0 ||
+      !given.is_readable()) {
     return VALK_EINVAL;
   }
   int status = valk_system_start(&config, &binding->system, message, size);

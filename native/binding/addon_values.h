@@ -68,6 +68,12 @@ public:
     return {env_, value};
   }
   napi_value value() const { return value_; }
+  // False: what was read of it just now may be nothing for want of a worker that goes on, and is
+  // not to be acted upon. What can be read now could be read before.
+  bool is_readable() const {
+    bool has = false;
+    return napi_has_named_property(env_, value_, "key", &has) == napi_ok;
+  }
   // Of an array.
   uint32_t length() const {
     uint32_t length = 0;
