@@ -1,5 +1,6 @@
 // Specification, section 2: a worker is terminated at any time. Whatever call of the addon it stands in fails from then on.
 import test from 'ava';
+import { PACKAGE } from './helpers/command.js';
 import { runSource } from './helpers/program.js';
 
 /** A program that starts |worker| and terminates it, time and again, some milliseconds after it has told its port. */
@@ -61,3 +62,49 @@ for (const [what, worker] of [
     t.like(await program.ended, { code: 0, stdout: 'done\n', stderr: '' });
   });
 }
+
+test('a worker that ends while its options are read listens on nothing', async (t) => {
+  // What the addon reads last of those that say who may connect ends the worker, then and there.
+  const worker = `
+    const { folder, field, ...options } = require('node:worker_threads').workerData;
+    const native = require('node-gyp-build')(folder);
+    const begin = native.start;
+    const end = { get: () => process.exit() };
+    native.start = (given) => {
+      const engine = begin(given);
+      return { ...engine, listen: (given) => engine.listen(Object.defineProperty(given, field, end)) };
+    };
+    import('valk-aio').then(({ start }) => start({ maxConnections: 10 }).listen(options, () => ({})));
+  `;
+  const program = runSource(
+    t,
+    `
+    import { once } from 'node:events';
+    import { connect, createServer } from 'node:net';
+    import { Worker } from 'node:worker_threads';
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address();
+    server.close();
+    const ends = [];
+    for (const field of ['requestCert', 'rejectUnauthorized', 'jsStallTimeoutMs', 'nothing']) {
+      const workerData = { key, cert, port, field, folder: ${JSON.stringify(PACKAGE)} };
+      const worker = new Worker(${JSON.stringify(worker)}, { eval: true, workerData, execArgv: [] });
+      let ended = false;
+      worker.on('exit', () => (ended = true));
+      let found = false;
+      while (!ended && !found) {
+        const socket = connect(port, '127.0.0.1');
+        found = await new Promise((resolve) => {
+          socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
+        });
+        socket.destroy();
+      }
+      ends.push(found);
+      await worker.terminate();
+    }
+    console.log(ends.join());
+  `,
+  );
+  t.like(await program.ended, { code: 0, stdout: 'false,false,false,true\n', stderr: '' });
+});

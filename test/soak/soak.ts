@@ -51,11 +51,8 @@ class Server {
   order(order: Order): Promise<Figures> {
     const result = this.#last.then(async () => {
       const answer = once(this.#child, 'message');
-      const name = `order to the server: ${order.what}`;
-      underWay.set(name, performance.now());
       this.#child.send(order);
-      const [figures] = (await answer) as [Figures];
-      underWay.delete(name);
+      const [figures] = (await named(`order to the server: ${order.what}`, answer)) as [Figures];
       return figures;
     });
     this.#last = result;
@@ -95,6 +92,15 @@ let stopped = false;
 /** What has begun and not ended, and when it began. */
 const underWay = new Map<string, number>();
 
+async function named<T>(name: string, work: Promise<T>): Promise<T> {
+  underWay.set(name, performance.now());
+  try {
+    return await work;
+  } finally {
+    underWay.delete(name);
+  }
+}
+
 /** One request of a kind that turns; whether its answer was right. */
 async function request(session: ClientHttp2Session, round: number): Promise<boolean> {
   const body = Buffer.alloc(1 + ((round * 7919) % 100_000), 97);
@@ -133,6 +139,28 @@ async function watch(): Promise<void> {
   }
 }
 
+/** Asks until there is an answer. Only a restart may cut a request off, and only once. */
+async function insist(session: ClientHttp2Session | undefined, round: number): Promise<ClientHttp2Session> {
+  let used = session;
+  for (let attempt = 0; ; attempt++) {
+    if (used === undefined || used.closed || used.destroyed) used = await dial();
+    const before = server.ended;
+    const ok = await request(used, round).catch(() => false);
+    if (ok) {
+      counts.answered++;
+      return used;
+    }
+    used.destroy();
+    if (attempt > 0 || server.begun === before) {
+      counts.lost++;
+      console.log(`lost: request of kind ${round % 5}, attempt ${attempt + 1}`);
+      return used;
+    }
+    counts.retried++;
+    while (server.ended !== server.begun) await sleep(10);
+  }
+}
+
 async function goodClient(number: number): Promise<void> {
   let session: ClientHttp2Session | undefined;
   for (let round = number; !stopped; round++) {
@@ -142,29 +170,9 @@ async function goodClient(number: number): Promise<void> {
       await sleep(50);
       continue;
     }
-    const name = `good client ${number}, request of kind ${round % 5}`;
-    underWay.set(name, performance.now());
     // A new connection now and then, so that all certificates are seen.
     if (round % 50 === 0) session?.close();
-    for (let attempt = 0; ; attempt++) {
-      if (session === undefined || session.closed || session.destroyed) session = await dial();
-      const before = server.ended;
-      const ok = await request(session, round).catch(() => false);
-      if (ok) {
-        counts.answered++;
-        break;
-      }
-      session.destroy();
-      // Only a restart may cut a request off, and only once.
-      if (attempt > 0 || server.begun === before) {
-        counts.lost++;
-        console.log(`lost: request of kind ${round % 5}, attempt ${attempt + 1}`);
-        break;
-      }
-      counts.retried++;
-      while (server.ended !== server.begun) await sleep(10);
-    }
-    underWay.delete(name);
+    session = await named(`good client ${number}, request of kind ${round % 5}`, insist(session, round));
   }
   session?.close();
 }
@@ -174,10 +182,7 @@ async function attacker(number: number): Promise<void> {
   for (let round = number; !stopped; round++) {
     if (!paused) {
       const name = names[round % names.length] as keyof typeof ATTACKS;
-      const key = `attacker ${number}, ${name}`;
-      underWay.set(key, performance.now());
-      await ATTACKS[name](server.port).catch(() => {});
-      underWay.delete(key);
+      await named(`attacker ${number}, ${name}`, ATTACKS[name](server.port)).catch(() => {});
       counts.attacks[name] = (counts.attacks[name] ?? 0) + 1;
     }
     await sleep(200);
