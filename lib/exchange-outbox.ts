@@ -1,3 +1,4 @@
+import { Repeats } from './exchange-repeats.js';
 import { type NativeEngine, OUT } from './native.js';
 
 /** The methods of Buffer that its types leave out: the quickest ways between strings and bytes. */
@@ -10,9 +11,6 @@ export interface RawBuffer extends Buffer {
 /** Bytes of fields and body that are kept to be repeated, at most. */
 const MAX_REPEATED = 512;
 
-/** Where answers differ, no more than one of so many is compared. */
-const MAX_SKIPPED = 63;
-
 /** The buffer of answers: records for the engine, handed over in one go (native/binding/bridge.h). */
 export class Outbox {
   readonly engine: NativeEngine;
@@ -24,9 +22,7 @@ export class Outbox {
   readonly #repeated = new Int32Array(MAX_REPEATED >> 2);
   /** How many of those bytes are the body's; -1: they are not kept yet. */
   #repeatedBody = -1;
-  /** How many answers are not compared with the last, and how many it will be after the next that differs. */
-  #skip = 0;
-  #skipNext = 0;
+  readonly #repeats = new Repeats();
   readonly #flushLater = (): void => {
     this.#scheduled = false;
     this.engine.flush();
@@ -57,29 +53,25 @@ export class Outbox {
     contentLength: number,
   ): number {
     const words = this.#words;
-    const headLength = typeof head === 'string' ? head.length : 0;
-    const room =
-      OUT.recordBytes + headLength + (body === null ? 0 : typeof body === 'string' ? body.length * 3 : body.length) + 4;
+    const fields = typeof head === 'string' ? head : '';
+    const text = typeof body === 'string' ? body : '';
+    const bytes = typeof body === 'string' ? null : body;
+    const room = OUT.recordBytes + fields.length + text.length * 3 + (bytes === null ? 0 : bytes.length) + 4;
     if ((words[OUT.used] as number) + room > this.#bytes.length) this.engine.flush();
     const start = words[OUT.used] as number;
-    const end = start + OUT.recordBytes + headLength;
-    let bodyLength = 0;
-    if (typeof body === 'string' && headLength > 0 && headLength + body.length * 3 <= MAX_REPEATED) {
-      bodyLength = this.#writeShort(head as string, body, end - headLength);
-    } else {
-      if (headLength > 0) this.#bytes.latin1Write(head as string, end - headLength);
-      if (typeof body === 'string') {
-        bodyLength = this.#bytes.utf8Write(body, end);
-      } else if (body !== null) {
-        bodyLength = body.length;
-        this.#bytes.set(body, end);
-      }
+    const at = start + OUT.recordBytes;
+    const end = at + fields.length;
+    const isShort = fields !== '' && fields.length + text.length * 3 <= MAX_REPEATED;
+    let bodyLength = isShort ? this.#writeShort(fields, text, at) : this.#writeText(fields, text, at);
+    if (bytes !== null) {
+      bodyLength = bytes.length;
+      this.#bytes.set(bytes, end);
     }
     const word = start >> 2;
     words[word] = kind;
     words[word + 1] = index;
     words[word + 2] = generation;
-    words[word + 3] = typeof head === 'string' ? headLength : head;
+    words[word + 3] = typeof head === 'string' ? head.length : head;
     words[word + 4] = bodyLength;
     words[word + 5] = contentLength | 0;
     words[word + 6] = Math.floor(contentLength / 0x1_0000_0000);
@@ -98,20 +90,16 @@ export class Outbox {
    * @returns how many bytes the body has
    */
   #writeShort(head: string, body: string, start: number): number {
-    if (this.#skip > 0) {
-      this.#skip -= 1;
-      return this.#writeText(head, body, start);
-    }
+    if (!this.#repeats.due) return this.#writeText(head, body, start);
     const word = start >> 2;
-    if (body !== this.#lastBody || head !== this.#lastHead) {
+    const same = body === this.#lastBody && head === this.#lastHead;
+    this.#repeats.found(same);
+    if (!same) {
       this.#lastHead = head;
       this.#lastBody = body;
       this.#repeatedBody = -1;
-      this.#skipNext = Math.min(this.#skipNext * 2 + 1, MAX_SKIPPED);
-      this.#skip = this.#skipNext;
       return this.#writeText(head, body, start);
     }
-    this.#skipNext = 0;
     const words = this.#words;
     if (this.#repeatedBody === -1) {
       this.#repeatedBody = this.#writeText(head, body, start);
@@ -124,8 +112,8 @@ export class Outbox {
   }
 
   #writeText(head: string, body: string, start: number): number {
-    this.#bytes.latin1Write(head, start);
-    return this.#bytes.utf8Write(body, start + head.length);
+    if (head !== '') this.#bytes.latin1Write(head, start);
+    return body === '' ? 0 : this.#bytes.utf8Write(body, start + head.length);
   }
 }
 

@@ -33,14 +33,19 @@ const knownOrigins = new Map<string, Origin>();
 /** The last one: requests of a connection share scheme and authority. */
 let known: Origin = { text: 'https\nlocalhost\n', origin: 'https://localhost' };
 
-/** Where the head that was last looked at has its target: a request's URL is asked for just after that, if at all. */
+/**
+ * Where the last head that was found good has its target: a request's URL is asked for just after that, if at all, and
+ * the next request may have the same head.
+ */
 const target = {
-  head: '',
+  head: undefined as string | undefined,
   origin: known,
   pathStart: 0,
   pathEnd: 0,
   /** Path and query stand in the URL as they stand in the head. */
   isPlain: false,
+  /** Made when it is asked for. */
+  url: '',
 };
 
 /**
@@ -48,6 +53,7 @@ const target = {
  * parsing, so little more than the authority is looked at.
  */
 export function hasValidTarget(head: string): boolean {
+  if (head === target.head) return true;
   const start = schemeStart(head);
   const origin = originAt(head, start);
   if (origin === null) return false;
@@ -69,6 +75,7 @@ export function hasValidTarget(head: string): boolean {
   target.pathStart = pathStart;
   target.pathEnd = pathEnd;
   target.isPlain = isPlain;
+  target.url = '';
   return true;
 }
 
@@ -79,10 +86,13 @@ export function hasValidTarget(head: string): boolean {
  * @throws TypeError for a head in which `hasValidTarget` finds none
  */
 export function targetUrl(head: string): string {
-  if (head !== target.head && !hasValidTarget(head)) throw new TypeError('The request has no target');
-  const { origin } = target.origin;
-  const path = head.slice(target.pathStart, target.pathEnd);
-  return target.isPlain ? origin + path : new URL(origin + (path === '*' ? '/*' : encodeBytes(path))).href;
+  if (!hasValidTarget(head)) throw new TypeError('The request has no target');
+  if (target.url === '') {
+    const { origin } = target.origin;
+    const path = head.slice(target.pathStart, target.pathEnd);
+    target.url = target.isPlain ? origin + path : new URL(origin + (path === '*' ? '/*' : encodeBytes(path))).href;
+  }
+  return target.url;
 }
 
 /** What may begin a dot segment, in either spelling. */

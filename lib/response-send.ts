@@ -72,7 +72,10 @@ export function sendAnswer(target: AnswerTarget, result: unknown): void {
     if (trailers === undefined) sendNothing(target.exchange, status, fields, contentLength);
     else sendWhole(target, status, fields, contentLength, '', trailers);
   } else {
-    sendOther(target, { status, fields, contentLength, hasContentType }, body, trailers, result);
+    // Bytes of a plain object, before anything is asked of the platform's classes.
+    const bytes = body instanceof ArrayBuffer || ArrayBuffer.isView(body) ? asBytes(body) : undefined;
+    if (bytes !== undefined) sendWhole(target, status, fields, contentLength, bytes, trailers);
+    else sendOther(target, { status, fields, contentLength, hasContentType }, body, trailers, result);
   }
 }
 
@@ -168,12 +171,6 @@ function sendOther(
   trailers: Trailers | undefined,
   result: object,
 ): void {
-  // Bytes of a plain object, before anything is asked of the platform's classes.
-  const bytes = body instanceof ArrayBuffer || ArrayBuffer.isView(body) ? asBytes(body) : undefined;
-  if (bytes !== undefined) {
-    sendWhole(target, head.status, head.fields, head.contentLength, bytes, trailers);
-    return;
-  }
   const response = LightResponse.native(result) ?? result;
   const isResponse = isNativeResponse(response);
   const whole = (isResponse ? takeNativeBody(response) : undefined) ?? asBytes(body);

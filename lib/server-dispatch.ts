@@ -1,8 +1,9 @@
 import type { AbortCause } from './exchange.js';
 import { EngineExchange, type OpenExchanges } from './exchange-engine.js';
-import { Outbox, type RawBuffer } from './exchange-outbox.js';
+import { Outbox } from './exchange-outbox.js';
 import { CONTROL, EVENT, type NativeEngine, type NativeMemory, RECORD } from './native.js';
 import { runHandler, type ServerContext } from './response.js';
+import { HeadReader } from './server-heads.js';
 import { Peer } from './server-peer.js';
 
 /** How long one turn may call handlers before the rest of the event loop has its turn. */
@@ -21,7 +22,8 @@ const CAUSES: readonly AbortCause[] = ['closed', 'reset', 'closed', 'timeout', '
  */
 interface LatestPeer {
   readonly serial: number;
-  readonly peer: Peer | WeakRef<Peer>;
+  readonly peer: Peer | undefined;
+  readonly large: WeakRef<Peer> | undefined;
 }
 
 /**
@@ -30,7 +32,7 @@ interface LatestPeer {
  */
 export class Dispatcher {
   readonly #memory: NativeMemory;
-  readonly #text: RawBuffer;
+  readonly #heads: HeadReader;
   readonly #mask: number;
   readonly #open: OpenExchanges = [];
   readonly #peers: (LatestPeer | undefined)[] = [];
@@ -39,10 +41,9 @@ export class Dispatcher {
   #outbox: Outbox | undefined;
 
   constructor(memory: NativeMemory) {
-    const { text, records } = memory;
     this.#memory = memory;
-    this.#text = Buffer.from(text.buffer as ArrayBuffer, text.byteOffset, text.byteLength) as RawBuffer;
-    this.#mask = records.length / RECORD.words - 1;
+    this.#heads = new HeadReader(memory.text);
+    this.#mask = memory.records.length / RECORD.words - 1;
   }
 
   /** The engine runs. */
@@ -75,7 +76,12 @@ export class Dispatcher {
       const base = (read & this.#mask) * RECORD.words;
       read = (read + 1) | 0;
       if (Atomics.compareExchange(records, base, RECORD.queued, RECORD.claimed) === RECORD.queued) {
-        this.#run(base, read);
+        const exchange = this.#claim(base);
+        const server = this.#servers.get(records[base + RECORD.server] as number);
+        // Before the handler runs, which may take long; once a group, since those that make up one take next to nothing.
+        if (left === 1) this.#advance(read);
+        if (server === undefined) exchange.reset(2);
+        else runHandler(exchange, server);
         if (--left === 0) {
           const now = performance.now();
           if (now >= end) return true;
@@ -83,15 +89,16 @@ export class Dispatcher {
           left = group;
           seen = now;
         }
-      } else {
-        this.#advance(read);
       }
-      if (read === write) write = Atomics.load(control, CONTROL.write);
+      if (read === write) {
+        this.#advance(read);
+        write = Atomics.load(control, CONTROL.write);
+      }
     }
     return Atomics.load(control, CONTROL.events) === 1;
   }
 
-  /** Frees the records before |read| and their text. */
+  /** Frees the records before |read|, which have been claimed or dropped, and their text. */
   #advance(read: number): void {
     const { control } = this.#memory;
     Atomics.store(control, CONTROL.read, read);
@@ -100,23 +107,20 @@ export class Dispatcher {
     }
   }
 
-  #run(base: number, read: number): void {
+  /** Reads a request's record. */
+  #claim(base: number): EngineExchange {
     const { records } = this.#memory;
     const index = records[base + RECORD.index] as number;
     const generation = records[base + RECORD.generation] as number;
-    const start = records[base + RECORD.text] as number;
-    const head = this.#text.latin1Slice(start, start + (records[base + RECORD.textLength] as number));
+    const head = this.#heads.read(records[base + RECORD.text] as number, records[base + RECORD.textLength] as number);
     const flags = records[base + RECORD.flags] as number;
-    const server = this.#servers.get(records[base + RECORD.server] as number);
     const bodyLength = (records[base + RECORD.bodyLength] as number) >>> 0;
     const slot = records[base + RECORD.slot] as number;
     const peer = this.#peer(index, generation, slot, records[base + RECORD.peer] as number);
-    this.#advance(read);
     const outbox = this.#outbox as Outbox;
     const exchange = new EngineExchange(outbox, this.#open, head, peer, index, generation, flags, bodyLength);
     this.#open[index] = exchange;
-    if (server === undefined) exchange.reset(2);
-    else runHandler(exchange, server);
+    return exchange;
   }
 
   /**
@@ -125,12 +129,12 @@ export class Dispatcher {
    */
   #peer(index: number, generation: number, slot: number, serial: number): Peer {
     const last = this.#peers[slot];
-    let peer = last?.serial === serial ? last.peer : undefined;
-    if (peer instanceof WeakRef) peer = peer.deref();
-    if (peer === undefined) {
-      peer = new Peer(this.#engine?.peer(index, generation) ?? null);
-      this.#peers[slot] = { serial, peer: peer.isLarge ? new WeakRef(peer) : peer };
-    }
+    const known = last?.serial === serial ? (last.peer ?? last.large?.deref()) : undefined;
+    if (known !== undefined) return known;
+    const peer = new Peer(this.#engine?.peer(index, generation) ?? null);
+    this.#peers[slot] = peer.isLarge
+      ? { serial, peer: undefined, large: new WeakRef(peer) }
+      : { serial, peer, large: undefined };
     return peer;
   }
 

@@ -146,6 +146,9 @@ test('the URL is serialised as WHATWG has it', (t) => {
     t.true(hasValidTarget(head), authority + path);
     t.is(targetUrl(head), url);
     t.is(targetUrl(head), url, 'again');
+    const same = Buffer.from(head, 'latin1').toString('latin1');
+    t.true(hasValidTarget(same));
+    t.is(targetUrl(same), url, 'of an equal head');
     t.true(hasValidTarget(headOf('/other', 'other')));
     t.is(targetUrl(head), url, 'after another');
     t.is(createRequest(new FakeExchange({ authority, path })).url, url);

@@ -99,8 +99,8 @@ void valk__exchange_end(valk_bridge_t *bridge, valk_exchange_t *exchange) {
 
 /* Under bridge->lock. The stream has ended early: its connection may be gone, and then what is
  * known of the peer is charged to nobody. JavaScript has a copy once READ has passed the record.
- * Where it has not, JavaScript stands at this very record, and comes here when it takes the event.
- */
+ * Where it has not, JavaScript stands at this record, or a few after it, and comes here when it
+ * takes the event. */
 static void drop_peer(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   if (exchange->peer == NULL || !valk__exchange_passed(bridge, exchange)) {
     return;
@@ -127,6 +127,10 @@ static valk_exchange_t *new_exchange(valk_bridge_t *bridge, valk_request_t *requ
 }
 
 /* ---- the rings ---- */
+
+static uint32_t whole_words(uint32_t length) {
+  return (length + 3) & ~3u;
+}
 
 /* Where |length| bytes of text can lie in one piece; false: not now. Text is freed in the order of
  * its records. */
@@ -182,12 +186,14 @@ static int32_t flags_of(const valk_exchange_t *exchange, const valk_head_t *head
 static bool enqueue(valk_bridge_t *bridge, valk_exchange_t *exchange, int32_t flags,
                     const valk_head_t *head) {
   uint32_t place = 0;
+  uint32_t length = whole_words(head->length);
   uv_mutex_lock(&bridge->ring_lock);
-  bool room = has_room(bridge, head->length, &place) ||
-              block(bridge, exchange->thread, head->length, &place);
+  bool room = has_room(bridge, length, &place) || block(bridge, exchange->thread, length, &place);
   if (room) {
-    memcpy(bridge->options.text + place, head->text, head->length);
-    bridge->text_next = place + head->length;
+    uint8_t *text = bridge->options.text + place;
+    memcpy(text, head->text, head->length);
+    memset(text + head->length, 0, length - head->length);
+    bridge->text_next = place + length;
     exchange->position = bridge->write++;
     int32_t *record = valk__record(bridge, exchange->position);
     record[VALK_RECORD_INDEX] = (int32_t) exchange->index;

@@ -48,8 +48,9 @@ enum {
   VALK_RECORD_STATE = 0,
   VALK_RECORD_INDEX = 1,
   VALK_RECORD_GENERATION = 2,
-  VALK_RECORD_TEXT = 3, /* the head as in valk_head_t: where it begins in the ring of text ... */
-  VALK_RECORD_TEXT_LENGTH = 4, /* ... and its bytes; it never wraps */
+  VALK_RECORD_TEXT = 3, /* the head as in valk_head_t: where it begins in the ring of text, at a
+                           multiple of four ... */
+  VALK_RECORD_TEXT_LENGTH = 4, /* ... and its bytes; it never wraps, and zeros fill its last word */
   VALK_RECORD_FLAGS = 5,
   VALK_RECORD_SERVER = 6,      /* see valk_bridge_server_data */
   VALK_RECORD_BODY_LENGTH = 7, /* buffered mode */
@@ -116,7 +117,7 @@ typedef struct {
                        |queue_capacity| */
   uint32_t record_count;
   uint32_t queue_capacity; /* records in use at a time */
-  uint8_t *text; /* a request whose head is longer is never taken: give it twice the longest head */
+  uint8_t *text; /* aligned to four; a request whose head has more than half of it is refused */
   uint32_t text_size;
   uint8_t *out; /* aligned to four, VALK_OUT_USED set to VALK_OUT_START */
   uint32_t out_size;

@@ -103,7 +103,11 @@ static inline bool fake_js_stand(fake_js_t *js, fake_claim_t *claim) {
                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
       size_t length = (size_t) record[VALK_RECORD_TEXT_LENGTH];
       ASSERT_LT(length, sizeof(claim->head));
-      memcpy(claim->head, js->text + record[VALK_RECORD_TEXT], length);
+      const uint8_t *text = js->text + record[VALK_RECORD_TEXT];
+      ASSERT_EQ(record[VALK_RECORD_TEXT] % 4, 0);
+      for (size_t i = length; i % 4 != 0; i++)
+        ASSERT_EQ(text[i], 0);
+      memcpy(claim->head, text, length);
       claim->head[length] = '\0';
       claim->index = (uint32_t) record[VALK_RECORD_INDEX];
       claim->generation = (uint32_t) record[VALK_RECORD_GENERATION];
