@@ -90,7 +90,7 @@ export class Outbox {
    * @returns how many bytes the body has
    */
   #writeShort(head: string, body: string, start: number): number {
-    if (!this.#repeats.due) return this.#writeText(head, body, start);
+    if (!this.#repeats.isDue()) return this.#writeText(head, body, start);
     const word = start >> 2;
     const same = body === this.#lastBody && head === this.#lastHead;
     this.#repeats.found(same);

@@ -11,13 +11,13 @@ export class Repeats {
   #skip = 0;
 
   /** Whether the next one should be compared: to be asked once for each. */
-  get due(): boolean {
+  isDue(): boolean {
     if (this.#left === 0) return true;
     this.#left -= 1;
     return false;
   }
 
-  /** It was compared. */
+  /** What was due has been compared. */
   found(same: boolean): void {
     this.#skip = same ? 0 : Math.min(this.#skip * 2 + 1, MAX_SKIPPED);
     this.#left = this.#skip;

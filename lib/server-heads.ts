@@ -24,7 +24,7 @@ export class HeadReader {
 
   /** The |length| bytes from |start| on, as Latin-1. */
   read(start: number, length: number): string {
-    if (length > MAX_KEPT || !this.#repeats.due) return this.#text.latin1Slice(start, start + length);
+    if (length > MAX_KEPT || !this.#repeats.isDue()) return this.#text.latin1Slice(start, start + length);
     const same = length === this.#last.length && this.#isKept(start, length);
     this.#repeats.found(same);
     if (!same) {
