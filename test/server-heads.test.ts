@@ -34,16 +34,13 @@ test('every head is read as it is, whatever was read before', (t) => {
   const runs = fc.array(fc.tuple(fc.constantFrom(...heads, ...longer), fc.integer({ min: 1, max: 70 })), {
     maxLength: 12,
   });
-  fc.assert(
-    fc.property(runs, (runs) => {
-      const read = make();
-      return runs.every(([head, times]) =>
-        Array.from({ length: times }, (_, at) => read(head, at)).every((got) => got === head),
-      );
-    }),
-    { numRuns: 300 },
-  );
-  t.pass();
+  const property = fc.property(runs, (runs) => {
+    const read = make();
+    return runs.every(([head, times]) =>
+      Array.from({ length: times }, (_, at) => read(head, at)).every((got) => got === head),
+    );
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 300 }));
 });
 
 test('a head that comes again makes no string, wherever it lies', (t) => {
@@ -60,5 +57,6 @@ test('where heads differ few are compared, and those that repeat are found again
   const calls = countCalls('latin1Slice', () => {
     for (let at = 0; at < 200; at += 1) read('GET\nhttps\nh\n/a\n', at);
   });
-  t.true(calls < 140, `${calls}`);
+  // It is compared with what was kept last, then kept itself, and found when the next one is compared.
+  t.true(calls >= 64 && calls < 140, `${calls}`);
 });
