@@ -5,11 +5,11 @@ import { load } from '../lib/load.mjs';
 const PARALLEL = 20;
 
 /**
- * Connections before each measured run. These are few requests for a compiler: V8 takes some 2,000 until it has compiled
- * what they run, and throws that away while other servers have their turns.
+ * Connections before each measured run, however long that is. These are few requests for a compiler: V8 takes some 2,000
+ * until it has compiled what they run, and throws that away while other servers have their turns.
  */
 const WARM_UP = 2000;
-const WARM_UP_A_SECOND = WARM_UP / 2;
+const QUICK_WARM_UP = 200;
 
 const handshakes = (mode, what) => ({
   name: `w5-${mode}`,
@@ -21,11 +21,11 @@ const handshakes = (mode, what) => ({
 
   async warmUp(server, { seconds, clientCore }) {
     const { seconds: took, failure } = await load([mode, server.port, 200, PARALLEL], { core: clientCore });
-    const warmUp = Math.ceil(Math.min(WARM_UP, WARM_UP_A_SECOND * seconds));
-    return { count: Math.ceil((200 / took) * seconds), warmUp, failure };
+    return { count: Math.ceil((200 / took) * seconds), failure };
   },
 
-  async measure(server, { count, warmUp }, { clientCore }) {
+  async measure(server, { count }, { clientCore, isQuick }) {
+    const warmUp = isQuick ? QUICK_WARM_UP : WARM_UP;
     const { failure } = await load([mode, server.port, warmUp, PARALLEL], { core: clientCore });
     if (failure) return { failure };
     const cpu = cpuStopwatch(server.pid);
