@@ -436,6 +436,11 @@ void valk__deadline_stop(valk_deadline_t *deadline);
  * answers of all. */
 #define VALK_EXPIRED_A_TURN 64u
 void valk__deadlines_run(valk_thread_t *thread);
+/* When to run them next, UINT64_MAX without any: at once where some have passed, otherwise a 32nd
+ * of its time after the first has passed, and at most so many milliseconds. The answers of requests
+ * that are refused together leave together, and so come the requests that follow. */
+#define VALK_LATE_MS 32u
+uint64_t valk__deadlines_next(const valk_thread_t *thread);
 const char *valk__thread_date(valk_thread_t *thread);
 uint32_t valk__thread_random(valk_thread_t *thread);
 /* All that the upper half knows of time: the turn's, and the clock itself. */

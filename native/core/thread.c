@@ -65,13 +65,23 @@ static uint64_t duration_of(const valk_config_t *config, int kind) {
 
 static void timer_at(valk_thread_t *thread, uint64_t at_ms);
 
+static uint64_t passes_ms(const valk_deadlines_t *deadlines, const valk_deadline_t *deadline) {
+  return deadline->since_ms + deadlines->duration_ms;
+}
+
+/* When the thread wakes for it: with those that pass within so many milliseconds of it. */
+static uint64_t wakes_ms(const valk_deadlines_t *deadlines, const valk_deadline_t *deadline) {
+  uint64_t late = deadlines->duration_ms / 32;
+  return passes_ms(deadlines, deadline) + (late < VALK_LATE_MS ? late : VALK_LATE_MS);
+}
+
 void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *deadline) {
   valk_deadlines_t *deadlines = &thread->deadlines[kind];
   if (valk__listed(&deadline->link))
     valk__list_remove(&deadline->link);
   deadline->since_ms = valk__now_ms(thread);
   if (valk__list_empty(&deadlines->list))
-    timer_at(thread, deadline->since_ms + deadlines->duration_ms);
+    timer_at(thread, wakes_ms(deadlines, deadline));
   valk__list_append(&deadlines->list, &deadline->link);
 }
 
@@ -85,12 +95,28 @@ void valk__deadlines_run(valk_thread_t *thread) {
     valk_deadlines_t *deadlines = &thread->deadlines[kind];
     for (unsigned i = 0; i < VALK_EXPIRED_A_TURN && !valk__list_empty(&deadlines->list); i++) {
       valk_deadline_t *deadline = VALK_CONTAINER(deadlines->list.next, valk_deadline_t, link);
-      if (deadline->since_ms + deadlines->duration_ms > now)
+      if (passes_ms(deadlines, deadline) > now)
         break;
       valk__list_remove(&deadline->link);
       deadlines->expired(deadline);
     }
   }
+}
+
+uint64_t valk__deadlines_next(const valk_thread_t *thread) {
+  uint64_t now = valk__now_ms(thread), next = UINT64_MAX;
+  for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
+    const valk_deadlines_t *deadlines = &thread->deadlines[kind];
+    if (valk__list_empty(&deadlines->list))
+      continue;
+    valk_deadline_t *oldest = VALK_CONTAINER(deadlines->list.next, valk_deadline_t, link);
+    if (passes_ms(deadlines, oldest) <= now)
+      return now;
+    uint64_t at = wakes_ms(deadlines, oldest);
+    if (at < next)
+      next = at;
+  }
+  return next;
 }
 
 /* ---- signals and mail ---- */
@@ -275,18 +301,8 @@ static void on_timer(valk_thread_t *thread) {
       valk__thread_signal(thread, VALK_SIGNAL_BUFFERS);
     }
   }
-  /* What is due still is looked at in the next turn, and the thread does not sleep before. */
-  uint64_t next = now + HEARTBEAT_MS;
-  for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++) {
-    valk_deadlines_t *deadlines = &thread->deadlines[kind];
-    if (valk__list_empty(&deadlines->list))
-      continue;
-    uint64_t at = VALK_CONTAINER(deadlines->list.next, valk_deadline_t, link)->since_ms +
-                  deadlines->duration_ms;
-    if (at < next)
-      next = at;
-  }
-  thread->timer_at_ms = next;
+  uint64_t next = valk__deadlines_next(thread);
+  thread->timer_at_ms = next < now + HEARTBEAT_MS ? next : now + HEARTBEAT_MS;
 }
 
 static void timer_at(valk_thread_t *thread, uint64_t at_ms) {

@@ -119,16 +119,22 @@ static void note_expired(valk_deadline_t *deadline) {
   expired_count++;
 }
 
-TEST(many_deadlines_that_pass_together_take_several_turns) {
-  static valk_thread_t thread;
+/* A thread that never runs, at 1000 ms, with deadlines of one kind. */
+static void init_deadlines(valk_thread_t *thread, uint64_t duration_ms) {
   for (int kind = 0; kind < VALK_DEADLINE_KINDS; kind++)
-    valk__list_init(&thread.deadlines[kind].list);
-  thread.now_ms = 1000;
-  thread.deadlines[VALK_DEADLINE_QUEUE] = (valk_deadlines_t){.duration_ms = 5};
-  valk__list_init(&thread.deadlines[VALK_DEADLINE_QUEUE].list);
-  thread.deadlines[VALK_DEADLINE_QUEUE].expired = note_expired;
+    valk__list_init(&thread->deadlines[kind].list);
+  thread->now_ms = 1000;
+  thread->timer_at_ms = UINT64_MAX;
+  thread->deadlines[VALK_DEADLINE_QUEUE].duration_ms = duration_ms;
+  thread->deadlines[VALK_DEADLINE_QUEUE].expired = note_expired;
   for (unsigned i = 0; i < 4 * VALK_EXPIRED_A_TURN; i++)
     valk__list_init(&deadlines[i].link);
+  expired_count = 0;
+}
+
+TEST(many_deadlines_that_pass_together_take_several_turns) {
+  static valk_thread_t thread;
+  init_deadlines(&thread, 5);
   const unsigned late = 3 * VALK_EXPIRED_A_TURN - 10;
   for (unsigned i = 0; i < late; i++)
     valk__deadline_start(&thread, VALK_DEADLINE_QUEUE, &deadlines[i]);
@@ -140,7 +146,33 @@ TEST(many_deadlines_that_pass_together_take_several_turns) {
   for (unsigned turn = 1; turn <= 4; turn++) {
     valk__deadlines_run(&thread);
     ASSERT_EQ(expired_count, turn < 3 ? turn * VALK_EXPIRED_A_TURN : late);
+    ASSERT_EQ(valk__deadlines_next(&thread), turn < 3 ? 1005 : 1009);
   }
+}
+
+TEST(deadlines_that_pass_soon_after_each_other_are_acted_upon_together) {
+  static valk_thread_t thread;
+  init_deadlines(&thread, 320);
+  ASSERT_EQ(valk__deadlines_next(&thread), UINT64_MAX);
+  for (unsigned i = 0; i < 20; i++) {
+    thread.now_ms = 1000 + i;
+    valk__deadline_start(&thread, VALK_DEADLINE_QUEUE, &deadlines[i]);
+  }
+  /* The first passes at 1320; ten milliseconds later ten more have. */
+  ASSERT_EQ(thread.timer_at_ms, 1330);
+  ASSERT_EQ(valk__deadlines_next(&thread), 1330);
+  thread.now_ms = 1330;
+  valk__deadlines_run(&thread);
+  ASSERT_EQ(expired_count, 11);
+  ASSERT_EQ(valk__deadlines_next(&thread), 1341);
+}
+
+TEST(a_deadline_is_late_by_a_bounded_time) {
+  static valk_thread_t thread;
+  init_deadlines(&thread, 600000);
+  valk__deadline_start(&thread, VALK_DEADLINE_QUEUE, &deadlines[0]);
+  ASSERT_EQ(thread.timer_at_ms, 601000 + VALK_LATE_MS);
+  ASSERT_EQ(valk__deadlines_next(&thread), 601000 + VALK_LATE_MS);
 }
 
 TEST(each_request_ends_while_the_clock_keeps_jumping) {
