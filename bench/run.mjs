@@ -63,7 +63,7 @@ async function findPeers() {
 
 /** The rows of a workload's table: each server that can do it, in each of the workload's variants. */
 function rowsOf(workload, peers) {
-  const able = peers.filter((peer) => peer.routes.includes(workload.route) && (workload.only?.(peer) ?? true));
+  const able = peers.filter((peer) => peer.routes.includes(workload.route) && (!workload.only || workload.only(peer)));
   return able.flatMap((peer) =>
     (workload.variants ?? [{}]).map((variant) => ({
       peer,
@@ -90,6 +90,15 @@ async function startRow({ peer, variant, row }, workload, context) {
   }
 }
 
+/** One measured run. One that fails, as when the server is gone, says so, and the others go on. */
+async function measureRow(workload, server, context, variant) {
+  try {
+    return await workload.measure(server, server.plan, context, variant);
+  } catch (error) {
+    return { failure: error.message.split('\n')[0] };
+  }
+}
+
 /** Starts the workload's servers, warms them up, and measures them in turn: A B C A B C. And again, in fresh processes. */
 async function runWorkload(workload, peers, context) {
   const rows = rowsOf(workload, peers);
@@ -105,7 +114,7 @@ async function runWorkload(workload, peers, context) {
         for (const { server, row, variant } of servers) {
           const done = `${workload.name} start ${start} of ${context.starts}, round ${round} of ${context.rounds}`;
           process.stderr.write(`${IN_PLACE}  ${done}: ${row.server}${IN_PLACE === '' ? '\n' : ''}`);
-          row.runs.push(await workload.measure(server, server.plan, context, variant));
+          row.runs.push(await measureRow(workload, server, context, variant));
         }
       }
       process.stderr.write(IN_PLACE);

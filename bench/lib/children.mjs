@@ -26,12 +26,12 @@ function words(command, args, core) {
   return ['-c', 'ulimit -n "$(ulimit -Hn)"; exec "$@"', 'bash', ...pinned];
 }
 
-/** Starts a server. What it writes goes into the file |log|. */
+/** Starts a server as in production. What it writes goes into the file |log|. */
 export function startProcess({ command, args = [], core, cwd, env, log }) {
   const output = openSync(log, 'w');
   const child = spawn('bash', words(command, args, core), {
     cwd,
-    env: { ...process.env, ...env },
+    env: { ...process.env, NODE_ENV: 'production', ...env },
     stdio: ['ignore', output, output],
   });
   closeSync(output);

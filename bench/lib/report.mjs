@@ -19,7 +19,7 @@ export function cell(row, column) {
 const range = ({ median, min, max }) =>
   min === max ? formatNumber(median) : `${formatNumber(median)} (${formatNumber(min)}–${formatNumber(max)})`;
 
-/** The rows of a workload as text: head first. The last column relates the deciding figure to the first of ours. */
+/** The rows of a workload as text: head first. The last column relates the deciding figure to the first row that has one. */
 export function tableOf(workload, { short = false } = {}) {
   const columns = columnsOf(workload);
   const base = workload.rows.map((row) => cell(row, workload.bars)?.median).find((value) => value > 0);

@@ -1,13 +1,13 @@
 // node:http2's compatibility API.
 import { createSecureServer } from 'node:http2';
-import { cert, hello, host, k100, key, m10, port, work } from './common.mjs';
+import { cert, hello, host, k100, key, m10, port, sessionMemoryMb, work } from './common.mjs';
 
 function answer(response, body) {
   response.writeHead(200, { 'content-type': 'text/plain', 'content-length': body.length });
   response.end(body);
 }
 
-const server = createSecureServer({ key, cert }, (request, response) => {
+const server = createSecureServer({ key, cert, maxSessionMemory: sessionMemoryMb }, (request, response) => {
   switch (request.url) {
     case '/100k':
       return answer(response, k100);

@@ -1,8 +1,8 @@
 // node:http2's stream API, the way its documentation begins.
 import { createSecureServer } from 'node:http2';
-import { cert, hello, host, k100, key, m10, port, work } from './common.mjs';
+import { cert, hello, host, k100, key, m10, port, sessionMemoryMb, work } from './common.mjs';
 
-const server = createSecureServer({ key, cert });
+const server = createSecureServer({ key, cert, maxSessionMemory: sessionMemoryMb });
 
 function answer(stream, body, type = 'text/plain') {
   stream.respond({ ':status': 200, 'content-type': type, 'content-length': body.length });

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,14 +21,38 @@ func answer(body []byte) http.HandlerFunc {
 	}
 }
 
+var sum uint32 = 1
+
+func spin(rounds int) {
+	x := atomic.LoadUint32(&sum)
+	for i := 0; i < rounds; i++ {
+		x = x*1664525 + 1013904223
+	}
+	atomic.StoreUint32(&sum, x)
+}
+
+// The rounds of spin that take five milliseconds of a core that does nothing else.
+func measureWork() int {
+	const rounds = 2000000
+	best := time.Hour
+	for attempt := 0; attempt < 40; attempt++ {
+		begin := time.Now()
+		spin(rounds)
+		if took := time.Since(begin); took < best {
+			best = took
+		}
+	}
+	return int(rounds * int64(5*time.Millisecond) / int64(best))
+}
+
 func main() {
+	work := measureWork()
 	hello := answer([]byte("Hello, world\n"))
 	http.HandleFunc("/", hello)
 	http.HandleFunc("/100k", answer(bytes.Repeat([]byte("x"), 100*1024)))
 	http.HandleFunc("/10m", answer(bytes.Repeat([]byte("x"), 10*1024*1024)))
 	http.HandleFunc("/busy", func(w http.ResponseWriter, r *http.Request) {
-		for end := time.Now().Add(5 * time.Millisecond); time.Now().Before(end); {
-		}
+		spin(work)
 		hello(w, r)
 	})
 	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {

@@ -2,15 +2,16 @@
 import { hello } from './common.mjs';
 import { serve } from './valk-common.mjs';
 
+// Those of w1-fields; other workloads send the first alone.
 const NAMES = [
-  'host',
   'user-agent',
   'accept',
   'accept-encoding',
   'accept-language',
-  'cookie',
-  'range',
   'authorization',
+  'cookie',
+  'x-request-id',
+  'referer',
 ];
 
 await serve((request) => {

@@ -40,6 +40,7 @@ export const workloads = [
           'p99 ms of 200s': ms(result.acceptedP99Us),
           'health p99 ms, open': ms(result.openP99Us),
           'health p99 ms, new': ms(result.newP99Us),
+          'health unanswered': result.unanswered,
           'normal after ms': result.recoveryMs < 0 ? Number.NaN : result.recoveryMs,
           'client CPU s': result.clientCpuSeconds,
         };
