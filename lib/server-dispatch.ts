@@ -78,8 +78,8 @@ export class Dispatcher {
       if (Atomics.compareExchange(records, base, RECORD.queued, RECORD.claimed) === RECORD.queued) {
         const exchange = this.#claim(base);
         const server = this.#servers.get(records[base + RECORD.server] as number);
-        // Before the handler runs, which may take long; once a group, since those that make up one take next to nothing.
-        if (left === 1) this.#advance(read);
+        // Before the handler runs, which may take long.
+        this.#advance(read);
         if (server === undefined) exchange.reset(2);
         else runHandler(exchange, server);
         if (--left === 0) {
@@ -89,11 +89,10 @@ export class Dispatcher {
           left = group;
           seen = now;
         }
-      }
-      if (read === write) {
+      } else {
         this.#advance(read);
-        write = Atomics.load(control, CONTROL.write);
       }
+      if (read === write) write = Atomics.load(control, CONTROL.write);
     }
     return Atomics.load(control, CONTROL.events) === 1;
   }

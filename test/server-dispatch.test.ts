@@ -60,21 +60,22 @@ function make(handler: Handler) {
   };
 }
 
-test('a record is free before its handler runs, where that may take long', (t) => {
+test('a record is free before its handler runs, which may take long', (t) => {
   const seen: unknown[] = [];
   const engine = make(() => {
     seen.push(engine.read());
-    // Longer than a turn may take.
-    for (const end = performance.now() + 5; performance.now() < end; );
+    // Now and then longer than a turn may take, after others that take next to nothing.
+    if (seen.length % 13 === 0) for (const end = performance.now() + 5; performance.now() < end; );
     return {};
   });
-  for (let count = 0; count < 3; count += 1) engine.offer();
+  for (let count = 0; count < 40; count += 1) engine.offer();
   t.true(engine.turn());
-  t.deepEqual(seen, [1]);
-  t.true(engine.turn());
-  t.true(engine.turn());
-  t.deepEqual(seen, [1, 2, 3]);
-  t.false(engine.turn());
+  t.true(seen.length < 13 + 8, `${seen.length} handlers in a turn`);
+  while (engine.turn());
+  t.deepEqual(
+    seen,
+    Array.from({ length: 40 }, (_, index) => index + 1),
+  );
 });
 
 test('after a turn every record is free, also of requests that were dropped, and the engine is told if it waits', (t) => {

@@ -99,8 +99,8 @@ void valk__exchange_end(valk_bridge_t *bridge, valk_exchange_t *exchange) {
 
 /* Under bridge->lock. The stream has ended early: its connection may be gone, and then what is
  * known of the peer is charged to nobody. JavaScript has a copy once READ has passed the record.
- * Where it has not, JavaScript stands at this record, or a few after it, and comes here when it
- * takes the event. */
+ * Where it has not, JavaScript stands at this very record, and comes here when it takes the event.
+ */
 static void drop_peer(valk_bridge_t *bridge, valk_exchange_t *exchange) {
   if (exchange->peer == NULL || !valk__exchange_passed(bridge, exchange)) {
     return;
