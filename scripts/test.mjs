@@ -53,25 +53,37 @@ const native =
 // Instructions that AWS-LC has functions for, hidden from it: those for older processors are in use.
 const hidden = { 'AVX-512': '~0:~0x10000', VAES: '~0:~0x20000000000' };
 
-/** The native programs with the libraries of a shipped addon, in which more of the engine is at work. */
-async function shipped() {
+const nothing = { passed: 0, failed: 0, logs: [] };
+
+/** Several results as one. */
+function total(results) {
+  const sum = (key) => results.reduce((all, result) => all + result[key], 0);
+  return { passed: sum('passed'), failed: sum('failed'), logs: results.flatMap(({ logs }) => logs) };
+}
+
+/** What |work| finds with the libraries of a shipped addon, if their sources can be had. */
+async function withShippedLibraries(step, work) {
   try {
-    const VALK_DEPS_PREFIX = await buildDeps();
+    return await work(await buildDeps());
+  } catch (error) {
+    if (!(error instanceof NoSource)) throw error;
+    console.log(`${step}: ${error.message}: nothing was run`);
+    return nothing;
+  }
+}
+
+/** The native programs with the libraries of a shipped addon, in which more of the engine is at work. */
+const shipped = () =>
+  withShippedLibraries('shipped', async (VALK_DEPS_PREFIX) => {
     const options = { out: 'build-native/shipped', env: { VALK_DEPS_PREFIX }, name: 'native-shipped' };
-    const runs = [await native('asan', { ...options, timeoutMs: minutes(15) })()];
+    const results = [await native('asan', { ...options, timeoutMs: minutes(15) })()];
     for (const [instructions, OPENSSL_ia32cap] of Object.entries(hidden)) {
       const env = { VALK_DEPS_PREFIX, OPENSSL_ia32cap };
       const name = `native-shipped-without-${instructions}`;
-      runs.push(await native('asan', { ...options, env, name, programs: ['test_aes_gcm'] })());
+      results.push(await native('asan', { ...options, env, name, programs: ['test_aes_gcm'] })());
     }
-    const total = (key) => runs.reduce((sum, result) => sum + result[key], 0);
-    return { passed: total('passed'), failed: total('failed'), logs: runs.flatMap(({ logs }) => logs) };
-  } catch (error) {
-    if (!(error instanceof NoSource)) throw error;
-    console.log(`shipped: ${error.message}: nothing was run`);
-    return { passed: 0, failed: 0, logs: [] };
-  }
-}
+    return total(results);
+  });
 
 /** What a TAP report holds: the counts, and the text of each failure. */
 function readTap(text) {
@@ -126,13 +138,22 @@ async function pack() {
 }
 
 /** A count that may be lowered, or that could not be compared, is worth a word though nothing failed. */
-async function instructions() {
-  const { ok, log } = await run('instructions', node, [script('instructions.mjs')], { timeoutMs: minutes(10) });
+async function countInstructions(name, env) {
+  const { ok, log } = await run(name, node, [script('instructions.mjs')], { timeoutMs: minutes(10), env });
   if (!ok) return { passed: 0, failed: 1, logs: [log] };
-  const words = fs.readFileSync(log, 'utf8').match(/^.*(better;|nothing was compared).*$/gm) ?? [];
+  const words = fs.readFileSync(log, 'utf8').match(/^(compared with|.*(better;|nothing was compared)).*$/gm) ?? [];
   for (const line of words) console.log(line);
-  return { passed: 0, failed: 0, logs: [] };
+  return nothing;
 }
+
+/** With the system's libraries, and with those of a shipped addon. */
+const instructions = async () =>
+  total([
+    await countInstructions('instructions'),
+    await withShippedLibraries('instructions', (VALK_DEPS_PREFIX) =>
+      countInstructions('instructions-shipped', { VALK_DEPS_PREFIX }),
+    ),
+  ]);
 
 // The whole of them takes minutes; these are quick under valgrind, and go through every pool and queue.
 const shortMemcheck = [

@@ -26,8 +26,9 @@ for (let attempt = 0; attempt < 40; attempt++) {
   // The first ones are not compiled yet, and whatever else the machine does makes some slow.
   roundsAMs = Math.max(roundsAMs, ROUNDS / (performance.now() - begin));
 }
+const WORK_ROUNDS = Math.round(roundsAMs * 5);
 
 /** Five milliseconds of a core that does nothing else. */
 export function work() {
-  spin(roundsAMs * 5);
+  spin(WORK_ROUNDS);
 }

@@ -34,6 +34,7 @@ export const workloads = [
         return {
           'in time/s': result.inTimePerSecond,
           '50 open: in time/s': quiet.inTimePerSecond,
+          'by 50 open': result.inTimePerSecond / quiet.inTimePerSecond,
           'late/s': result.latePerSecond,
           '503/s': result.refusedPerSecond,
           connected: result.connected,
