@@ -16,6 +16,18 @@ interface HeadersMethods {
   values(): ReturnType<Headers['values']>;
 }
 
+let latestHead = '';
+let latestFields = '';
+
+/** The part of |head| that is searched. One that repeats is the same string (see `HeadReader`), and known by that. */
+function fieldsOf(head: string): string {
+  if (head !== latestHead) {
+    latestHead = head;
+    latestFields = head.slice(fieldsStart(head));
+  }
+  return markedFields(latestFields);
+}
+
 const StandardHeaders = Headers as unknown as new () => HeadersMethods;
 
 /**
@@ -48,7 +60,7 @@ export class RequestHeaders extends StandardHeaders {
   #find(name: string): string | null | undefined {
     const head = this.#head;
     if (head === undefined) return undefined;
-    this.#fields ??= markedFields(head.slice(fieldsStart(head)));
+    this.#fields ??= fieldsOf(head);
     return findField(this.#fields, name);
   }
 

@@ -54,8 +54,8 @@ async function measure() {
   return { key: `${process.arch}, ${circumstances}, ${valgrind}`, counts };
 }
 
-/** What |key| says but for versions: `x64`, `gcc`, …, `AWS-LC`, …, `AVX2`, … */
-const kindOf = (key) => key.replace(/ [\d.]+/g, '');
+/** What |key| says, with no more of versions than what changes much: `x64`, `gcc 12`, …, `OpenSSL 3.0`, …, `AVX2`, … */
+const kindOf = (key) => key.replace(/ (\d+)(\.\d+)?[\d.]*/g, (_, major, minor) => ` ${major}${minor ?? ''}`);
 
 /** The key in |record| that is |key|, or of those that differ in versions alone the one that shares the most. */
 function mostAlike(record, key) {

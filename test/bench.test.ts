@@ -116,7 +116,7 @@ status codes: 198 2xx, 0 3xx, 1 4xx, 0 5xx`;
   t.deepEqual(parseSummary(text), { perSecond: 9532.84, succeeded: 199, ok: 198 });
 });
 
-test('the first request on each stream is not among the latencies', async (t) => {
+test('the requests that began first are not among the latencies', async (t) => {
   const { latenciesUs } = await load<{ latenciesUs(log: string, first: number): number[] }>('lib/h2load.mjs');
   // In the order of their ends: when it began, the status, how long it took.
   const log = '1000200\t200\t50\n1000100\t200\t900\n1000300\t200\t10\n1000400\t200\t7\n1000050\t200\t5000\n';

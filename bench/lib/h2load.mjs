@@ -32,7 +32,7 @@ export function parseSummary(text) {
 
 /**
  * One run. |file| is a body to POST, |fields| are lines of more header fields. |latencies| has each request's time
- * written, which costs the client a system call; the first on each stream, that wait for connections, do not count.
+ * written, which costs the client a system call; those that begin first, while connections open, do not count.
  */
 export async function h2load(server, options) {
   const { path, connections, streams, requests, file, fields = [], latencies, folder, core } = options;

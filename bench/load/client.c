@@ -227,10 +227,18 @@ void conn_flush(struct conn *conn) {
     size_t size = 0;
     const uint8_t *piece = NULL;
     ssize_t got = 0;
-    while (size < sizeof batch / 2 && (got = nghttp2_session_mem_send(conn->h2, &piece)) > 0) {
+    // A request that may not be sent after GOAWAY ends here, and its end may close the connection.
+    conn->is_in_h2 = true;
+    while (size < sizeof batch / 2 && !conn->is_closing &&
+           (got = nghttp2_session_mem_send(conn->h2, &piece)) > 0) {
       // HEADERS and SETTINGS only: each is far smaller than half the batch.
       memcpy(batch + size, piece, (size_t) got);
       size += (size_t) got;
+    }
+    conn->is_in_h2 = false;
+    if (conn->is_closing) {
+      conn_close(conn);
+      return;
     }
     if (got < 0) {
       lose(conn);
