@@ -80,6 +80,7 @@ test('a record is free before its handler runs, which may take long', (t) => {
   t.true(engine.turn());
   t.true(seen.length < LIGHT + 13 + 8, `${seen.length - LIGHT} handlers in a turn`);
   while (engine.turn());
+  t.false(engine.turn());
   t.deepEqual(
     seen,
     Array.from({ length: LIGHT + 40 }, (_, index) => index + 1),
