@@ -66,12 +66,12 @@ TEST(connections_that_have_waited_take_turns_request_by_request) {
 }
 
 TEST(connections_that_have_just_come_have_long_turns) {
-  /* On a machine that is busy or in valgrind what has just come may have waited already. */
+  /* On a machine that is busy or in valgrind what has just come may have waited already, and what
+   * has not may do so in the midst of its turn: any number of the others then comes between. */
   bool seen = false;
   for (int round = 0; round < 20 && !seen; round++) {
     free_all_arenas(0);
-    RIG_UNTIL((pump(), rig_held_now(&rig) == ARENAS && waiting() < WAITING + OTHERS));
-    RIG_UNTIL(waiting() == WAITING + OTHERS - ARENAS || waiting() == WAITING - ARENAS);
+    RIG_UNTIL((pump(), rig_held_now(&rig) == ARENAS && waiting() <= WAITING + OTHERS - ARENAS));
     seen = waiting() == WAITING + OTHERS - ARENAS;
     end();
   }
