@@ -14,19 +14,23 @@ export const m10 = Buffer.alloc(10 * 1024 * 1024, 'x');
 
 let sum = 1;
 function spin(rounds) {
-  for (let i = 0; i < rounds; i++) sum = (Math.imul(sum, 1664525) + 1013904223) | 0;
+  let x = sum;
+  for (let i = 0; i < rounds; i++) x = (Math.imul(x, 1664525) + 1013904223) | 0;
+  sum = x;
 }
 
 // Until the clock has shown five milliseconds it would be less work, the more the core has to do beside it.
 const ROUNDS = 2_000_000;
-let roundsAMs = 0;
-for (let attempt = 0; attempt < 40; attempt++) {
+const ATTEMPTS = 81;
+const attemptsMs = [];
+for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
   const begin = performance.now();
   spin(ROUNDS);
-  // The first ones are not compiled yet, and whatever else the machine does makes some slow.
-  roundsAMs = Math.max(roundsAMs, ROUNDS / (performance.now() - begin));
+  attemptsMs.push(performance.now() - begin);
 }
-const WORK_ROUNDS = Math.round(roundsAMs * 5);
+// The median: the first ones are not compiled yet, and whatever else the machine does makes some slow.
+const attemptMs = attemptsMs.sort((a, b) => a - b)[(ATTEMPTS - 1) / 2];
+const WORK_ROUNDS = Math.round((ROUNDS * 5) / attemptMs);
 
 /** Five milliseconds of a core that does nothing else. */
 export function work() {

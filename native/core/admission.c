@@ -2,7 +2,6 @@
  * for it; without one it waits, decoded, in its connection's memory. Connections take turns, and so
  * do the streams of one. Then it takes a place in its consumer's queue. Whoever waits longer than
  * queueTimeoutMs for the server, in whichever of these, gets the 503. */
-#include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
@@ -341,16 +340,22 @@ void valk__admission_reject(valk_request_t *request, valk_counter_t *cause) {
   valk_thread_t *thread = request->thread;
   valk_server_t *server = request->server;
   valk__count(cause);
-  atomic_store_explicit(&thread->system->overloaded_ms, valk__clock_ns() / 1000000,
+  atomic_store_explicit(&thread->system->overloaded_ms, thread->turn_ns / 1000000,
                         memory_order_relaxed);
+  valk__thread_refused(request->connection);
   valk__admission_leave(request);
   valk__request_free_waiting(request);
   valk__request_release_place(request);
-  char fields[96];
-  int length =
-      snprintf(fields, sizeof(fields), "content-type\ntext/plain; charset=utf-8\nretry-after\n%u\n",
-               retry_after_s(thread));
-  valk__request_reply(request, 503, fields, (size_t) length, server->error_503_body,
+  static const char begin[] = "content-type\ntext/plain; charset=utf-8\nretry-after\n";
+  char fields[sizeof(begin) + 2];
+  size_t length = sizeof(begin) - 1;
+  unsigned seconds = retry_after_s(thread);
+  memcpy(fields, begin, length);
+  if (seconds >= 10)
+    fields[length++] = (char) ('0' + seconds / 10);
+  fields[length++] = (char) ('0' + seconds % 10);
+  fields[length++] = '\n';
+  valk__request_reply(request, 503, fields, length, server->error_503_body,
                       server->error_503_body_length);
 }
 

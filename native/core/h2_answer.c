@@ -46,6 +46,13 @@ static bool not_ours(const char *name, size_t length) {
   }
 }
 
+/* The values of this one differ from answer to answer: in HPACK's table they would be in each
+ * other's way, and whoever looks for one there would look at all. */
+static uint8_t flags_of(const char *name, size_t length) {
+  return length == 11 && named(name, length, "retry-after") ? NGHTTP2_NV_FLAG_NO_INDEX
+                                                            : NGHTTP2_NV_FLAG_NONE;
+}
+
 /* Reads { name \n value \n } into |into|, which has room for FIELDS_MAX. False: they break HTTP. */
 static bool parse_fields(const char *text, size_t length, nghttp2_nv *into, size_t *count) {
   const char *at = text, *end = text + length;
@@ -69,7 +76,7 @@ static bool parse_fields(const char *text, size_t length, nghttp2_nv *into, size
       if (*count == FIELDS_MAX)
         return false;
       into[(*count)++] = (nghttp2_nv){(uint8_t *) (uintptr_t) at, (uint8_t *) (uintptr_t) value,
-                                      name_length, value_length, NGHTTP2_NV_FLAG_NONE};
+                                      name_length, value_length, flags_of(at, name_length)};
     }
     at = value_end + 1;
   }

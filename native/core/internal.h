@@ -148,9 +148,10 @@ struct valk_thread {
   unsigned index;
   uv_thread_t handle;
   valk_poller_t poller;
-  uint64_t now_ms;      /* of this turn */
-  uint64_t timer_at_ms; /* when deadlines are looked at next */
-  atomic_bool asleep;   /* a signal has to wake us; else we see it before we sleep */
+  uint64_t now_ms;           /* of this turn */
+  uint64_t timer_at_ms;      /* when deadlines are looked at next */
+  uint64_t patient_until_ms; /* connections whose requests were refused do not end the sleep */
+  atomic_bool asleep;        /* a signal has to wake us; else we see it before we sleep */
   bool exiting;
   bool draining; /* a server is closing */
   bool again;    /* work is left: do not sleep */
@@ -428,6 +429,8 @@ void valk__thread_signal(valk_thread_t *thread, unsigned signals);
  * with is done, while they are in the caches. Any connection of the thread may be closed then, and
  * libuv names none that is. */
 void valk__thread_visited(valk_thread_t *thread);
+/* A request of the connection was refused for want of room or time. */
+void valk__thread_refused(valk_connection_t *connection);
 void valk__thread_post(valk_thread_t *thread, valk_mail_t *mail);
 void valk__deadline_start(valk_thread_t *thread, int kind, valk_deadline_t *deadline);
 void valk__deadline_stop(valk_deadline_t *deadline);

@@ -7,6 +7,10 @@
  * to be called again. libuv's handles are told of as long as they are ready, and its loop looks at
  * each again.
  *
+ * A wake-up costs the thread, and whoever it interrupts on its core, more than what it is for. A
+ * thread that is short of time can be patient: sockets that can wait, which are in an epoll of
+ * their own inside of the other, do not end its sleep then.
+ *
  * Belongs to its thread, but for valk__poller_wake. Specification, section 3. */
 #ifndef VALK_CORE_POLLER_H
 #define VALK_CORE_POLLER_H
@@ -31,6 +35,7 @@ struct valk_poll {
   void (*on_ready)(valk_poll_t *poll);
   /* After valk__poll_close, when no event can name it any more: its memory may go. */
   void (*on_closed)(valk_poll_t *poll);
+  bool can_wait;    /* in the inner epoll */
   valk_link_t link; /* of |again| or |closed| */
 };
 
@@ -38,8 +43,10 @@ struct valk_poll {
 
 typedef struct {
   int epoll;
-  int word;       /* an eventfd */
-  unsigned count; /* of sockets, those included that are to be told of their end */
+  int inner;       /* the epoll of sockets that can wait */
+  bool is_patient; /* the inner epoll does not end the sleep */
+  int word;        /* an eventfd */
+  unsigned count;  /* of sockets, those included that are to be told of their end */
   valk_link_t again;
   valk_link_t closed;
   struct epoll_event events[VALK_POLLER_EVENTS];
@@ -52,8 +59,9 @@ void valk__poller_deinit(valk_poller_t *poller);
 /* Ends the sleep, or the next one. Any thread. */
 void valk__poller_wake(valk_poller_t *poller);
 /* Sleeps until something is ready, |timeout_ms| at most (-1: for ever), and not at all where a
- * socket has asked to be called again. */
-void valk__poller_sleep(valk_poller_t *poller, int timeout_ms);
+ * socket has asked to be called again. |is_patient|: sockets that can wait do not end the sleep,
+ * and are looked for when it has ended. */
+void valk__poller_sleep(valk_poller_t *poller, int timeout_ms, bool is_patient);
 /* Calls who is ready. */
 void valk__poller_call(valk_poller_t *poller);
 /* Tells closed sockets of their end: between two calls of the above. */
@@ -67,6 +75,9 @@ int valk__poll_open(valk_poller_t *poller, valk_poll_t *poll, int fd, bool level
 int valk__poll_level(valk_poller_t *poller, valk_poll_t *poll, bool readable);
 /* |on_ready| in the next round, however often it is asked for. */
 void valk__poll_again(valk_poller_t *poller, valk_poll_t *poll);
+/* From now on the socket can wait, until it is ready while the thread is not patient. For want of
+ * memory it remains as it was. */
+void valk__poll_can_wait(valk_poller_t *poller, valk_poll_t *poll);
 /* Closes the socket too. */
 void valk__poll_close(valk_poller_t *poller, valk_poll_t *poll);
 

@@ -15,7 +15,7 @@
 /* Housekeeping: trimming pools, heap figures. Idle arenas are trimmed within 10 s (specification,
  * section 6). */
 #define HOUSEKEEPING_MS 4000u
-#define HEARTBEAT_MS 250u
+#define HEARTBEAT_MS 250
 
 /* What lib/plan.ts counts for a thread, and the stack that it touches of it. */
 #define MEMORY_PLANNED (1u << 20)
@@ -33,6 +33,10 @@ _Static_assert(sizeof(valk_thread_t) + VALK_BLOCKS_WARM * VALK_BLOCK_SIZE + VALK
  */
 #define VISITS_A_PASS 32u
 #define REQUESTS_A_PASS 80u
+
+/* For how long after a refusal the thread is patient, and how long what can wait waits at most. */
+#define PATIENT_MS 100u
+#define PATIENCE_MS 5
 
 static uint64_t duration_of(const valk_config_t *config, int kind) {
   switch (kind) {
@@ -340,15 +344,24 @@ uint32_t valk__thread_random(valk_thread_t *thread) {
   return thread->random = x;
 }
 
+/* Refused requests tend to come again at once, and a thread that wakes for each of them takes time
+ * from the handlers that could answer some. */
+void valk__thread_refused(valk_connection_t *connection) {
+  valk_thread_t *thread = connection->thread;
+  thread->patient_until_ms = valk__now_ms(thread) + PATIENT_MS;
+  valk__poll_can_wait(&thread->poller, &connection->poll);
+}
+
 /* ---- life ---- */
 
 static void read_clock(valk_thread_t *thread) {
   thread->now_ms = uv_hrtime() / 1000000;
 }
 
-static int sleep_ms(valk_thread_t *thread) {
+static int sleep_ms(const valk_thread_t *thread, int most_ms) {
   uint64_t now = valk__now_ms(thread);
-  return thread->timer_at_ms > now ? (int) (thread->timer_at_ms - now) : 0;
+  uint64_t left = thread->timer_at_ms > now ? thread->timer_at_ms - now : 0;
+  return left < (uint64_t) most_ms ? (int) left : most_ms;
 }
 
 static void run(void *argument) {
@@ -365,7 +378,9 @@ static void run(void *argument) {
     atomic_store(&thread->asleep, true);
     bool awake = thread->again || atomic_load(&thread->signals) != 0;
     thread->again = false;
-    valk__poller_sleep(&thread->poller, awake ? 0 : sleep_ms(thread));
+    bool is_patient = valk__now_ms(thread) < thread->patient_until_ms;
+    int most_ms = is_patient ? PATIENCE_MS : HEARTBEAT_MS;
+    valk__poller_sleep(&thread->poller, awake ? 0 : sleep_ms(thread, most_ms), is_patient);
     atomic_store(&thread->asleep, false);
     read_clock(thread);
     if (valk__now_ms(thread) >= thread->timer_at_ms)

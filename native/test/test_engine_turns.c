@@ -1,7 +1,10 @@
 /* Turns at the arenas: one request each among connections that have waited, many in a row among
- * those that have just come. */
+ * those that have just come. And those whose requests were refused, which can wait to be read. */
+#include <uv.h>
+
 #include "../core/annotate.h"
 #include "../core/fault.h"
+#include "../core/internal.h"
 #include "support/client.h"
 #include "support/rig.h"
 #include "test.h"
@@ -76,4 +79,52 @@ TEST(connections_that_have_just_come_have_long_turns) {
     end();
   }
   ASSERT(seen || valk__on_valgrind());
+}
+
+/* Connections that do not end the thread's sleep while it is patient. */
+static unsigned that_can_wait(void) {
+  char path[64], line[256];
+  snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", rig.system->threads[0].poller.inner);
+  FILE *file = fopen(path, "r");
+  ASSERT_NOT_NULL(file);
+  unsigned count = 0;
+  while (fgets(line, sizeof(line), file) != NULL)
+    count += strncmp(line, "tfd:", 4) == 0;
+  fclose(file);
+  return count;
+}
+
+TEST(connections_with_refused_requests_can_wait_as_long_as_there_are_refusals) {
+  valk_config_t config = rig_config();
+  config.arena_pool_size = ARENAS;
+  config.queue_timeout_ms = 20;
+  rig_start(&rig, &config, NULL);
+  atomic_store(&rig.claims, true);
+  ASSERT(client_open(&holder, rig.port, NULL));
+  ASSERT(client_open(&first, rig.port, NULL));
+  for (size_t count = 0; count < ARENAS; count++)
+    client_request(&holder, "GET", "/hold", NULL, -1);
+  client_pump(&holder, 0);
+  ASSERT(rig_wait_held(&rig, ARENAS));
+  ASSERT_EQ(that_can_wait(), 0u);
+  for (unsigned round = 0; round < 5; round++) {
+    size_t refused = client_request(&first, "GET", "/hello", NULL, -1);
+    ASSERT(client_wait(&first, refused, 10000));
+    ASSERT_EQ(first.streams[refused].status, 503);
+    ASSERT_EQ(that_can_wait(), 1u);
+  }
+  rig_release(&rig);
+  ASSERT(client_wait_all(&holder, 10000));
+  ASSERT_EQ(that_can_wait(), 1u);
+  size_t answered = client_request(&first, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&first, answered, 10000));
+  ASSERT_EQ(first.streams[answered].status, 200);
+  uv_sleep(300);
+  answered = client_request(&first, "GET", "/hello", NULL, -1);
+  ASSERT(client_wait(&first, answered, 10000));
+  ASSERT_EQ(first.streams[answered].status, 200);
+  ASSERT_EQ(that_can_wait(), 0u);
+  client_close(&holder);
+  client_close(&first);
+  rig_stop(&rig);
 }

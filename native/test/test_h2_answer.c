@@ -1,4 +1,5 @@
 /* HTTP/2: answers of every shape. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "support/h2_host.h"
@@ -73,6 +74,27 @@ TEST(trailers_that_cannot_be_sent) {
 }
 
 /* ---- answers ---- */
+
+/* Its values differ, and each would be one more for a search in HPACK's table to go through. */
+TEST(retry_after_is_not_in_the_table) {
+  begin();
+  size_t size = 0;
+  for (int32_t id = 1; id < 21; id += 2) {
+    char fields[64];
+    size_t length = (size_t) snprintf(fields, sizeof fields, "x-kept\n1\nretry-after\n%d\n", id);
+    out.length = 0;
+    h2_get(&out, id);
+    h2_host_talk(&host, &out);
+    ASSERT_OK(valk_h2_respond(host.h2, id, 503, fields, length, NULL, 0, false));
+    ASSERT_OK(h2_host_flush(&host));
+    ASSERT_EQ(atoi(answer_field(id, "retry-after")), id);
+    size_t now = nghttp2_hd_inflate_get_dynamic_table_size(host.client.inflater);
+    ASSERT_GT(now, 0u);
+    ASSERT_TRUE(id == 1 || now == size);
+    size = now;
+  }
+  finish();
+}
 
 TEST(answers_that_break_http_are_refused) {
   static const char *const bad[] = {"no-end",         "name\nno-end", "Upper\n1\n", "\n1\n",

@@ -43,7 +43,7 @@ static void close_end(end_t *end) {
 
 /* One round that does not sleep. */
 static void round_trip(void) {
-  valk__poller_sleep(&poller, 0);
+  valk__poller_sleep(&poller, 0, false);
   valk__poller_call(&poller);
 }
 
@@ -84,7 +84,7 @@ TEST(poller_calls_again_who_asks) {
   for (unsigned i = 2; i < 5; i++) {
     valk__poll_again(&poller, &end.poll);
     valk__poll_again(&poller, &end.poll);
-    valk__poller_sleep(&poller, -1); /* does not */
+    valk__poller_sleep(&poller, -1, false); /* does not */
     valk__poller_call(&poller);
     ASSERT_EQ(end.calls, i);
   }
@@ -149,6 +149,60 @@ TEST(poller_calls_nobody_who_has_closed) {
   valk__poller_deinit(&poller);
 }
 
+/* A patient round: the sleep ends by itself alone. */
+static void patient_round(int sleep_ms) {
+  uint64_t begin = uv_hrtime();
+  valk__poller_sleep(&poller, sleep_ms, true);
+  ASSERT_GE(uv_hrtime() - begin, (uint64_t) sleep_ms * 1000000);
+  valk__poller_call(&poller);
+}
+
+TEST(poller_is_patient_with_those_that_can_wait) {
+  end_t end, urgent;
+  char bytes[16];
+  ASSERT_OK(valk__poller_init(&poller));
+  open_end(&end, false);
+  open_end(&urgent, false);
+  round_trip();
+  valk__poll_can_wait(&poller, &end.poll);
+  valk__poll_can_wait(&poller, &end.poll); /* once */
+  ASSERT_TRUE(end.poll.can_wait);
+  patient_round(0);
+  unsigned calls = end.calls;
+  /* It does not end the sleep, and is called after it. */
+  say(&end, "one");
+  patient_round(20);
+  ASSERT_EQ(end.calls, calls + 1);
+  ASSERT_EQ(read(end.poll.fd, bytes, sizeof bytes), 3);
+  /* Another ends it for both. */
+  say(&end, "two");
+  say(&urgent, "two");
+  valk__poller_sleep(&poller, -1, true);
+  valk__poller_call(&poller);
+  ASSERT_EQ(end.calls, calls + 2);
+  ASSERT_EQ(urgent.calls, 2u);
+  ASSERT_TRUE(end.poll.can_wait);
+  /* A thread that is not patient is woken, and has it among the others again. */
+  say(&end, "three");
+  valk__poller_sleep(&poller, -1, false);
+  valk__poller_call(&poller);
+  ASSERT_EQ(end.calls, calls + 3);
+  ASSERT_TRUE(!end.poll.can_wait);
+  say(&end, "four");
+  valk__poller_sleep(&poller, -1, true);
+  valk__poller_call(&poller);
+  ASSERT_GE(end.calls, calls + 4);
+  /* One that has closed among those that can wait is told of no more. */
+  valk__poll_can_wait(&poller, &end.poll);
+  say(&end, "five");
+  calls = end.calls;
+  close_end(&end);
+  patient_round(0);
+  ASSERT_EQ(end.calls, calls);
+  close_end(&urgent);
+  valk__poller_deinit(&poller);
+}
+
 static void wake(void *argument) {
   (void) argument;
   valk__poller_wake(&poller);
@@ -160,7 +214,7 @@ TEST(poller_is_woken) {
     /* During the sleep or before it. */
     uv_thread_t thread;
     ASSERT_OK(uv_thread_create(&thread, wake, NULL));
-    valk__poller_sleep(&poller, -1);
+    valk__poller_sleep(&poller, -1, false);
     valk__poller_call(&poller);
     ASSERT_OK(uv_thread_join(&thread));
   }
@@ -169,7 +223,7 @@ TEST(poller_is_woken) {
 
 #if defined(VALK_FAULTS) && VALK_FAULTS
 TEST(poller_without_descriptors_is_not_made) {
-  for (uint64_t nth = 1; nth <= 3; nth++) {
+  for (uint64_t nth = 1; nth <= 4; nth++) {
     valk__fault_arm(VALK_FAULT_THREAD, nth, false, EMFILE);
     ASSERT_EQ(valk__poller_init(&poller), -EMFILE);
   }
@@ -184,6 +238,23 @@ TEST(poller_without_descriptors_is_not_made) {
   ASSERT_EQ(valk__poll_open(&poller, &poll, end.peer, false), -ENOSPC);
   ASSERT_EQ(poller.count, 1u);
   valk__fault_arm(VALK_FAULT_POLL, 0, false, 0);
+  close_end(&end);
+  /* Who cannot change places is told of where it is. */
+  open_end(&end, false);
+  round_trip();
+  for (unsigned waits = 0; waits < 2; waits++) {
+    valk__fault_arm(VALK_FAULT_POLL, 1, true, ENOSPC);
+    valk__poll_can_wait(&poller, &end.poll);
+    say(&end, "one");
+    unsigned calls = end.calls;
+    round_trip();
+    ASSERT_EQ(end.calls, calls + 1);
+    ASSERT_EQ(end.poll.can_wait, waits == 1);
+    valk__fault_arm(VALK_FAULT_POLL, 0, false, 0);
+    valk__poll_can_wait(&poller, &end.poll);
+    valk__poller_sleep(&poller, 0, true);
+    valk__poller_call(&poller);
+  }
   close_end(&end);
   valk__poller_deinit(&poller);
 }
