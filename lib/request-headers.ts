@@ -2,20 +2,6 @@ import { inspect } from 'node:util';
 import { findField, markedFields } from './request-fields.js';
 import { appendFields, fieldsStart } from './request-head.js';
 
-/** `Headers` as the standard has it: with methods, which a subclass may override. */
-interface HeadersMethods {
-  append(name: string, value: string): void;
-  delete(name: string): void;
-  entries(): ReturnType<Headers['entries']>;
-  forEach(...args: Parameters<Headers['forEach']>): void;
-  get(name: string): string | null;
-  getSetCookie(): string[];
-  has(name: string): boolean;
-  keys(): ReturnType<Headers['keys']>;
-  set(name: string, value: string): void;
-  values(): ReturnType<Headers['values']>;
-}
-
 let latestHead = '';
 let latestFields = '';
 
@@ -28,101 +14,95 @@ function fieldsOf(head: string): string {
   return markedFields(latestFields);
 }
 
-const StandardHeaders = Headers as unknown as new () => HeadersMethods;
+const StandardHeaders = Headers;
 
 /**
- * The `Headers` of a request that hold no field until something other than `get` or `has` is asked: filling them costs
- * many times a search in the head's text.
+ * The `Headers` of a request that hold no field until something other than `get` or `has` is asked: making the standard's
+ * and filling them costs many times a search in the head's text.
  *
- * The web's own constructors read the fields of plain `Headers` past their methods; those of a class with an iterator of
- * its own they iterate, so that they never find these ones empty.
+ * They are `Headers` by their prototype alone. The web's own constructors read the fields of plain `Headers` past their
+ * methods; those of an object with an iterator of its own they iterate.
  */
-export class RequestHeaders extends StandardHeaders {
-  #head: string | undefined;
+export class RequestHeaders {
+  readonly #head: string;
   /** The part of it that is searched, once it is. */
   #fields: string | undefined;
+  /** The standard's own, with the fields, once they are needed. */
+  #standard: Headers | undefined;
 
   /** @param head - the request's head, see `RequestSource` */
   constructor(head: string) {
-    super();
     this.#head = head;
   }
 
-  #fill(): void {
-    const head = this.#head;
-    if (head === undefined) return;
-    this.#head = undefined;
-    this.#fields = undefined;
-    appendFields(this, head, fieldsStart(head));
+  #filled(): Headers {
+    let standard = this.#standard;
+    if (standard === undefined) {
+      standard = new StandardHeaders();
+      appendFields(standard, this.#head, fieldsStart(this.#head));
+      this.#standard = standard;
+    }
+    return standard;
   }
 
   /** The value of a field; `undefined` where the fields have been filled in, or for what is no name. */
   #find(name: string): string | null | undefined {
-    const head = this.#head;
-    if (head === undefined) return undefined;
-    this.#fields ??= fieldsOf(head);
+    if (this.#standard !== undefined) return undefined;
+    this.#fields ??= fieldsOf(this.#head);
     return findField(this.#fields, name);
   }
 
-  override get(name: string): string | null {
+  get(name: string): string | null {
     const value = this.#find(name);
-    if (value !== undefined) return value;
-    this.#fill();
-    return super.get(name);
+    return value === undefined ? this.#filled().get(name) : value;
   }
 
-  override has(name: string): boolean {
+  has(name: string): boolean {
     const value = this.#find(name);
-    if (value !== undefined) return value !== null;
-    this.#fill();
-    return super.has(name);
+    return value === undefined ? this.#filled().has(name) : value !== null;
   }
 
-  override append(name: string, value: string): void {
-    this.#fill();
-    super.append(name, value);
+  append(name: string, value: string): void {
+    this.#filled().append(name, value);
   }
 
-  override set(name: string, value: string): void {
-    this.#fill();
-    super.set(name, value);
+  set(name: string, value: string): void {
+    this.#filled().set(name, value);
   }
 
-  override delete(name: string): void {
-    this.#fill();
-    super.delete(name);
+  delete(name: string): void {
+    this.#filled().delete(name);
   }
 
-  override getSetCookie(): string[] {
-    this.#fill();
-    return super.getSetCookie();
+  getSetCookie(): string[] {
+    return this.#filled().getSetCookie();
   }
 
-  override forEach(...args: Parameters<Headers['forEach']>): void {
-    this.#fill();
-    super.forEach(...args);
+  forEach(callback: (value: string, name: string, parent: RequestHeaders) => void, thisArg?: unknown): void {
+    const each = (value: string, name: string): void => callback.call(thisArg, value, name, this);
+    // What is no function is the standard's to refuse.
+    this.#filled().forEach(typeof callback === 'function' ? each : callback);
   }
 
-  override keys(): ReturnType<Headers['keys']> {
-    this.#fill();
-    return super.keys();
+  keys(): ReturnType<Headers['keys']> {
+    return this.#filled().keys();
   }
 
-  override values(): ReturnType<Headers['values']> {
-    this.#fill();
-    return super.values();
+  values(): ReturnType<Headers['values']> {
+    return this.#filled().values();
   }
 
-  override entries(): ReturnType<Headers['entries']> {
-    this.#fill();
-    return super.entries();
+  entries(): ReturnType<Headers['entries']> {
+    return this.#filled().entries();
   }
 
   [Symbol.iterator](): ReturnType<Headers['entries']> {
-    return this.entries();
+    return this.#filled().entries();
   }
 
   [inspect.custom](_depth: number, options: object): string {
     return `Headers ${inspect(Object.fromEntries(this.entries()), options)}`;
   }
 }
+
+Object.setPrototypeOf(RequestHeaders.prototype, StandardHeaders.prototype);

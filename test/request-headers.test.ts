@@ -66,6 +66,42 @@ test('many fields, and many names, are told apart', (t) => {
   t.is(make([[long, 'v']]).ours.get(long.toUpperCase()), 'v');
 });
 
+test('they are Headers to whoever asks, and to the constructors of the web', (t) => {
+  const fields: Fields = [
+    ['a', '1'],
+    ['set-cookie', 'b'],
+    ['set-cookie', 'c'],
+  ];
+  const fresh = (): Headers => make(fields).ours;
+  t.true(fresh() instanceof Headers);
+  t.is(Object.prototype.toString.call(fresh()), '[object Headers]');
+  t.deepEqual(Object.keys(fresh()), []);
+  t.is(new Headers(fresh()).get('a'), '1');
+  t.is(new Request('http://localhost', { headers: fresh() }).headers.get('a'), '1');
+  t.deepEqual(new Response(null, { headers: fresh() }).headers.getSetCookie(), ['b', 'c']);
+  t.deepEqual([...fresh().keys()], ['a', 'set-cookie', 'set-cookie']);
+  t.deepEqual([...fresh().values()], ['1', 'b', 'c']);
+  t.deepEqual([...fresh().entries()], [...fresh()]);
+  t.deepEqual(fresh().getSetCookie(), ['b', 'c']);
+});
+
+test('forEach gives its callback what it gives with the standard', (t) => {
+  const { ours } = make([
+    ['b', '2'],
+    ['a', '1'],
+  ]);
+  const seen: unknown[] = [];
+  const self = {};
+  ours.forEach(function (this: unknown, ...args) {
+    seen.push([this, ...args]);
+  }, self);
+  t.deepEqual(seen.length, 2);
+  for (const [index, expected] of [[self, '1', 'a', ours] as const, [self, '2', 'b', ours] as const].entries()) {
+    for (const [at, item] of expected.entries()) t.is((seen[index] as unknown[])[at], item);
+  }
+  t.throws(() => ours.forEach('a' as never), { instanceOf: TypeError });
+});
+
 test('what is changed between two questions is seen', (t) => {
   const { ours } = make([
     ['a', '1'],
@@ -77,6 +113,8 @@ test('what is changed between two questions is seen', (t) => {
   ours.delete('b');
   t.is(ours.get('b'), null);
   t.false(ours.has('b'));
+  ours.set('c', '4');
+  t.true(ours.has('c'));
   t.is(make([['a', '1']]).ours.get('a'), '1');
 });
 
