@@ -42,7 +42,9 @@ export interface AioConfig {
    */
   maxRequestBodySize?: number | undefined;
   /**
-   * Engine threads, each with an event loop of its own. 1 to the number of cores that the process may use.
+   * Engine threads, each with an event loop of its own. 0 to the number of cores that the process may use. 0: the engine
+   * lives on JavaScript's thread, which spares a single request two changes of threads; while JavaScript is busy nothing
+   * is served then, health checks and refusals neither.
    * @default 1
    */
   ioThreads?: number | undefined;

@@ -52,8 +52,8 @@ export const CONFIG_LIMITS: { readonly [Field in ConfigField]-?: FieldLimits } =
   maxRequestBodySize: bytes(8 * MIB, KIB, GIB),
   queueCapacity: { ...count(0, 16, 100_000), zeroDerives: true, derive: (connections) => connections * 2 },
   ioThreads: {
-    ...count(1, 1, 1),
-    // Read anew each time: a process's set of cores may change, and 0 stays free for an engine on Node's own loop.
+    ...count(1, 0, 1),
+    // Read anew each time: a process's set of cores may change.
     get max() {
       return availableParallelism();
     },

@@ -67,7 +67,8 @@ export function planMemory(resolved: ResolvedConfig): MemoryPlan {
     (Math.floor(connectionHeapSize * 1.5) +
       CONNECTION_FIXED_BYTES +
       (REQUEST_RECORD_BYTES + STREAM_BYTES) * maxConcurrentStreams);
-  const otherBytes = resolved.ioThreads * THREAD_BYTES + ringBytes(resolved.queueCapacity) + NATIVE_FIXED_BYTES;
+  const otherBytes =
+    Math.max(1, resolved.ioThreads) * THREAD_BYTES + ringBytes(resolved.queueCapacity) + NATIVE_FIXED_BYTES;
   return Object.freeze({
     bufferBytes,
     arenaBytes,

@@ -100,8 +100,8 @@ test('nghttp: requests with priorities and a dependency tree, and an upload with
   t.regex(padded.stdout, /:status: 200/);
 });
 
-test.serial('h2load: every request is answered, on one engine thread and on two', async (t) => {
-  for (const ioThreads of [1, 2]) {
+test.serial("h2load: every request is answered, on one engine thread, on two, and on JavaScript's", async (t) => {
+  for (const ioThreads of [1, 2, 0]) {
     const { aio, url } = await serve(t, echo, {}, { ioThreads });
     const { stdout } = await run('h2load', ['-n', '5000', '-c', '20', '-m', '20', `${url}hello`]);
     t.regex(stdout, /requests: 5000 total, 5000 started, 5000 done, 5000 succeeded, 0 failed, 0 errored, 0 timeout/);

@@ -115,7 +115,7 @@ test('every limit is exact, and its message names it', (t) => {
     ['arenaSize', MIB, 256 * MIB, '1MB and 256MB'],
     ['maxRequestBodySize', 1024, 1024 * MIB, '1KB and 1GB'],
     ['queueCapacity', 16, 100_000, '16 and 100,000'],
-    ['ioThreads', 1, cores, `1 and ${cores}`],
+    ['ioThreads', 0, cores, `0 and ${cores}`],
     ['queueTimeoutMs', 1, 600_000, '1 and 600,000'],
     ['handlerTimeoutMs', 1, 86_400_000, '1 and 86,400,000'],
     ['maxOverflowArenas', 0, 10_000, '0 and 10,000'],
@@ -150,7 +150,7 @@ test("validateConfig reports the seed's fields, then relationships, then the res
   let config: ResolvedConfig = resolveConfig();
   const steps: readonly (readonly [Partial<ResolvedConfig>, string])[] = [
     [{ maxHeaderListSize: 1 }, 'maxHeaderListSize'],
-    [{ ioThreads: 0 }, 'ioThreads'],
+    [{ ioThreads: -1 }, 'ioThreads'],
     [{ arenaPoolSize: 9 }, 'arenaPoolSize must be >='],
     [{ tcpBufferPoolSize: 99 }, 'tcpBufferPoolSize must be >='],
     [{ queueCapacity: 1 }, 'queueCapacity'],

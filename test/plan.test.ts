@@ -118,6 +118,8 @@ test('a thread more is a mebibyte more', (t) => {
   t.is(two.otherBytes - one.otherBytes, MIB);
   t.is(two.committedBytes - one.committedBytes, MIB);
   t.is(two.totalBytes - one.totalBytes, MIB);
+  // What an engine thread has, an engine on JavaScript's has too.
+  t.deepEqual(planMemory({ ...resolveConfig(), ioThreads: 0 }), one);
 });
 
 test('the text ring is 128 KiB at least and 16 MiB at most', (t) => {

@@ -11,8 +11,14 @@ import { knock, serve, threadCount } from './helpers/serve.js';
 
 const WORKER = new URL('helpers/serving-worker.mjs', import.meta.url);
 
-async function startWorker(t: ExecutionContext): Promise<{ worker: Worker; url: string; port: number }> {
-  const worker = new Worker(WORKER, { workerData: { key, cert }, execArgv: [] });
+interface Serving {
+  readonly worker: Worker;
+  readonly url: string;
+  readonly port: number;
+}
+
+async function startWorker(t: ExecutionContext, ioThreads = 1): Promise<Serving> {
+  const worker = new Worker(WORKER, { workerData: { key, cert, ioThreads }, execArgv: [] });
   t.teardown(() => worker.terminate());
   const [{ url }] = (await once(worker, 'message')) as [{ url: string }];
   return { worker, url, port: Number(new URL(url).port) };
@@ -56,8 +62,8 @@ test.serial('a worker serves and stops, and the main thread beside it', async (t
 test.serial('workers that are terminated in the middle of traffic take nobody with them', async (t) => {
   const main = await serve(t, () => ({ body: 'main' }));
   const inMain = await open(t, main.url);
-  for (let round = 0; round < 3; round++) {
-    const { worker, url, port } = await startWorker(t);
+  for (const ioThreads of [1, 0, 1, 0]) {
+    const { worker, url, port } = await startWorker(t, ioThreads);
     const [first, ...sessions] = await openAll(t, url, 3);
     const busy = sessions.map(traffic);
     await ask(first as ClientHttp2Session, '/late');
@@ -153,11 +159,11 @@ test('process.exit() while a worker serves', async (t) => {
 });
 
 /** A program that serves requests of all kinds in its main thread. */
-const server = (then: string): string => `
+const server = (then: string, ioThreads: number): string => `
 import { setTimeout as sleep } from 'node:timers/promises';
 const big = new Uint8Array(4 << 20);
 let answered = 0;
-const aio = start({ ioThreads: 2 });
+const aio = start({ ioThreads: ${ioThreads} });
 const server = await aio.listen({ key, cert, bodyMode: 'stream' }, async (request) => {
   if (++answered === 200) { ${then} }
   const { pathname } = new URL(request.url);
@@ -176,17 +182,19 @@ for (const [title, then, code, pattern] of [
   ['an uncaught exception', `setTimeout(() => { throw new Error('uncaught'); });`, 1, /Error: uncaught/],
   ['an unhandled rejection', `void Promise.reject(new Error('unhandled'));`, 1, /Error: unhandled/],
 ] as const) {
-  test(`${title} ends the process cleanly`, async (t) => {
-    const program = runSource(t, server(then));
-    const url = await program.line();
-    const sessions = await openAll(t, url, 2);
-    const busy = sessions.map(traffic);
-    const ended = await program.ended;
-    hangUp(sessions);
-    await Promise.all(busy);
-    t.is(ended.code, code, ended.stderr);
-    t.regex(ended.stderr, pattern);
-  });
+  for (const ioThreads of [2, 0]) {
+    test(`${title} ends the process cleanly, with ${ioThreads} engine threads`, async (t) => {
+      const program = runSource(t, server(then, ioThreads));
+      const url = await program.line();
+      const sessions = await openAll(t, url, 2);
+      const busy = sessions.map(traffic);
+      const ended = await program.ended;
+      hangUp(sessions);
+      await Promise.all(busy);
+      t.is(ended.code, code, ended.stderr);
+      t.regex(ended.stderr, pattern);
+    });
+  }
 }
 
 test('an exception in a handler is answered 500 and reported, and the process goes on', async (t) => {
@@ -267,7 +275,7 @@ test('systems that were stopped, or never used, are collected', async (t) => {
 });
 
 test('a signal that kills the process closes its connections', async (t) => {
-  const program = runSource(t, server(''));
+  const program = runSource(t, server('', 2));
   const url = await program.line();
   const session = await open(t, url);
   const closed = new Promise((resolve) => {

@@ -17,4 +17,9 @@ export const peers = [
   ours('hono', 'hono'),
   ours('headers', 'method, 8 headers, signal; sets 3 headers', ['hello']),
   ours('static', 'static routes', FILE_ROUTES),
+  {
+    ...ours('loop', "plain objects, ioThreads 0: the engine on JavaScript's thread", ['hello']),
+    ioThreads: 0,
+    start: (context) => program('valk-plain.mjs', { ...context, ioThreads: 0 }),
+  },
 ];

@@ -80,7 +80,7 @@ const byThreads = {
   unit: 'request',
   bars: 'CPU µs/request',
   isUnpinned: true,
-  only: (peer) => peer.isOurs,
+  only: (peer) => peer.isOurs && peer.ioThreads === undefined,
   variants: threads.map((ioThreads) => ({ name: `ioThreads ${ioThreads}`, settings: { ioThreads } })),
 
   warmUp: (server, { seconds, isQuick }) => warmUp(server, undefined, seconds, isQuick),

@@ -4,6 +4,9 @@
 // Threads: everything runs on the environment's own thread, but for wake(), on_stopped() and
 // on_closed(), which come from engine threads and do no more than set a flag and send the async.
 //
+// An engine without threads has a Host, which the environment's loop turns; all of the above then
+// comes from there.
+//
 // Life: a Binding is made by start() with its engine, its bridge and a uv_async on the
 // environment's loop. shut_down() ends the engine's threads and frees bridge and engine: after
 // stop(), in the environment's cleanup hook (the loop has run dry, a worker is terminated), or in
@@ -17,6 +20,7 @@
 #include <memory>
 #include <vector>
 
+#include "addon_host.h"
 #include "addon_lend.h"
 #include "addon_process.h"
 #include "addon_values.h"
@@ -43,6 +47,8 @@ struct Server {
 struct Binding {
   napi_env env = nullptr;
   uv_async_t async{};
+  std::unique_ptr<Host> host; // of an engine without threads
+  unsigned handles = 1;       // of libuv, to be closed
   napi_async_cleanup_hook_handle hook = nullptr;
   napi_async_context context = nullptr;
   napi_ref receiver = nullptr;
@@ -57,8 +63,8 @@ struct Binding {
   std::atomic<bool> stopped{false};
   std::atomic<bool> any_closed{false};
   std::vector<std::unique_ptr<Server>> servers;
-  bool closing = false;    // the async is being closed
-  unsigned references = 1; // the async, and each JavaScript function that points here
+  bool closing = false;    // libuv's handles are being closed
+  unsigned references = 1; // these handles, and each JavaScript function that points here
   valk_at_exit_t at_exit{};
   Stores stores;       // without them bodies are copied
   valk_stats_t last{}; // as the engine ended
@@ -72,6 +78,8 @@ void shut_down(void *data) {
   if (binding->system == nullptr)
     return;
   valk_at_exit_remove(&binding->at_exit);
+  if (binding->host != nullptr)
+    binding->host->stop();
   // The queue goes with the bridge, and so do the requests whose handlers never settled.
   valk_system_stats(binding->system, &binding->last);
   valk_pool_stats_t queue = binding->last.queue;
@@ -89,13 +97,15 @@ void unref(Binding *binding) {
     delete binding;
 }
 
-void on_async_closed(uv_handle_t *handle) {
+void on_handle_closed(uv_handle_t *handle) {
   Binding *binding = static_cast<Binding *>(handle->data);
+  if (--binding->handles > 0)
+    return;
   napi_remove_async_cleanup_hook(binding->hook);
   unref(binding);
 }
 
-void close_async(Binding *binding) {
+void close_handles(Binding *binding) {
   if (binding->closing)
     return;
   binding->closing = true;
@@ -105,19 +115,23 @@ void close_async(Binding *binding) {
   napi_delete_reference(binding->env, binding->on_notice);
   napi_delete_reference(binding->env, binding->receiver);
   napi_async_destroy(binding->env, binding->context);
-  uv_close(reinterpret_cast<uv_handle_t *>(&binding->async), on_async_closed);
+  uv_close(reinterpret_cast<uv_handle_t *>(&binding->async), on_handle_closed);
+  if (binding->host != nullptr)
+    binding->host->close(binding, on_handle_closed);
 }
 
 void on_cleanup(napi_async_cleanup_hook_handle, void *data) {
   Binding *binding = static_cast<Binding *>(data);
   shut_down(binding);
-  close_async(binding);
+  close_handles(binding);
 }
 
 // ---- JavaScript's turn ----
 
 void wake(void *data) {
-  uv_async_send(&static_cast<Binding *>(data)->async);
+  Binding *binding = static_cast<Binding *>(data);
+  if (binding->host == nullptr || !binding->host->wake())
+    uv_async_send(&binding->async);
 }
 
 void on_stopped(void *data) {
@@ -190,8 +204,8 @@ bool take_turn(Binding *binding) {
   return more;
 }
 
-void on_async(uv_async_t *async) {
-  Binding *binding = static_cast<Binding *>(async->data);
+void run_javascript(void *data) {
+  Binding *binding = static_cast<Binding *>(data);
   if (binding->bridge == nullptr || binding->closing)
     return;
   napi_handle_scope scope;
@@ -211,18 +225,26 @@ void on_async(uv_async_t *async) {
     if (!more && stopped) {
       shut_down(binding);
       notify(binding, kStopped);
-      close_async(binding);
+      close_handles(binding);
       break;
     }
     if (!more && valk_bridge_sleep(binding->bridge))
       break;
     if (uv_hrtime() >= end) {
       // Not asleep: the engine sends no wake-up. The event loop serves the others and comes back.
-      uv_async_send(async);
+      uv_async_send(&binding->async);
       break;
     }
   }
   napi_close_handle_scope(binding->env, scope);
+}
+
+void on_async(uv_async_t *async) {
+  Binding *binding = static_cast<Binding *>(async->data);
+  if (binding->host == nullptr)
+    run_javascript(binding);
+  else if (binding->host->turn(true) && !binding->closing)
+    uv_async_send(async);
 }
 
 // ---- functions of a running engine: the binding is their data; short, since some are called for
@@ -588,6 +610,19 @@ int start_engine(Binding *binding, const Given &given, char *message, size_t siz
   return status;
 }
 
+// Where it has no threads.
+int host_engine(Binding *binding, uv_loop_t *loop) {
+  if (valk_system_descriptor(binding->system) < 0)
+    return 0;
+  binding->host = std::make_unique<Host>();
+  binding->handles += Host::kHandles;
+  return binding->host->begin(loop, binding->system, run_javascript, binding);
+}
+
+void on_failed_closed(uv_handle_t *handle) {
+  delete static_cast<Binding *>(handle->data);
+}
+
 void on_function_collected(napi_env, void *data, void *) {
   unref(static_cast<Binding *>(data));
 }
@@ -619,25 +654,33 @@ Napi::Value start(const Napi::CallbackInfo &info) {
   binding->env = env;
   char message[512] = "";
   uv_loop_t *loop;
+  bool has_async = false;
   int status = napi_get_uv_event_loop(env, &loop) == napi_ok
                    ? start_engine(binding, given, message, sizeof(message))
                    : VALK_EINVAL;
   if (status == 0) {
     // The engine calls wake() only once a server listens, so the async may come after it.
     status = uv_async_init(loop, &binding->async, on_async);
+    has_async = status == 0;
+    if (has_async)
+      status = host_engine(binding, loop);
     if (status != 0) {
       valk_bridge_free(binding->bridge);
       valk_system_free(binding->system);
+      binding->bridge = nullptr;
     }
   }
+  binding->async.data = binding;
   if (status != 0) {
     for (napi_ref reference : binding->memory)
       napi_delete_reference(env, reference);
-    delete binding;
+    if (has_async)
+      uv_close(reinterpret_cast<uv_handle_t *>(&binding->async), on_failed_closed);
+    else
+      delete binding;
     return failure(env, status, message);
   }
   binding->stores = find_stores(env);
-  binding->async.data = binding;
   uv_unref(reinterpret_cast<uv_handle_t *>(&binding->async));
   Napi::Object functions = Napi::Object::New(env);
   napi_create_reference(env, given.at("onTurn").value(), 1, &binding->on_turn);

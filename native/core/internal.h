@@ -152,7 +152,8 @@ struct valk_thread {
   uint64_t timer_at_ms;      /* when deadlines are looked at next */
   uint64_t patient_until_ms; /* connections whose requests were refused do not end the sleep */
   atomic_bool asleep;        /* a signal has to wake us; else we see it before we sleep */
-  bool exiting;
+  bool hosted;               /* no thread, but a part of its host's: see valk_system_turn */
+  bool exiting, ended;
   bool draining; /* a server is closing */
   bool again;    /* work is left: do not sleep */
   atomic_uint signals;
@@ -213,7 +214,8 @@ struct valk_system {
   int64_t budget; /* what a slot begins with */
 
   valk_thread_t *threads;
-  unsigned thread_count;
+  unsigned thread_count; /* a hosted one is one too */
+  bool hosted;
   atomic_bool stopping;
   atomic_uint open_servers;       /* plus one until it is stopping */
   void (*on_stopped)(void *data); /* under |lock| */
@@ -422,6 +424,8 @@ int valk__thread_start(valk_system_t *system, unsigned index);
 /* The end of a thread: stop each when it is drained, join each, and only then deinit each, since
  * until then any thread may signal any other. */
 void valk__thread_stop(valk_thread_t *thread);
+/* A turn of a hosted one, before which it sleeps for |timeout_ms| at most. As valk_system_turn. */
+int valk__thread_turn(valk_thread_t *thread, int timeout_ms);
 void valk__thread_join(valk_thread_t *thread);
 void valk__thread_deinit(valk_thread_t *thread);
 void valk__thread_signal(valk_thread_t *thread, unsigned signals);
@@ -629,5 +633,7 @@ void valk__server_end(valk_server_t *server);
 /* ---- system.c ---- */
 
 void valk__system_server_closed(valk_system_t *system);
+/* Waits until an engine thread has posted |done|; a hosted one takes its turns here. */
+void valk__system_await(valk_system_t *system, uv_sem_t *done);
 
 #endif

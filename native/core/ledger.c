@@ -254,10 +254,16 @@ void valk_ledger_free(void *block) {
   valk_ledger_credit(ledger, total);
 }
 
-void valk_ledger_keep(valk_spares_t *spares) {
-  if (this_thread.spares != NULL)
-    valk__spares_trim(this_thread.spares);
+valk_spares_t *valk_ledger_switch(valk_spares_t *spares) {
+  valk_spares_t *before = this_thread.spares;
   this_thread.spares = valk__is_watched() ? NULL : spares;
+  return before;
+}
+
+void valk_ledger_keep(valk_spares_t *spares) {
+  valk_spares_t *before = valk_ledger_switch(spares);
+  if (before != NULL)
+    valk__spares_trim(before);
 }
 
 void valk_ledger_disown(void *block) {

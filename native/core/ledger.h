@@ -47,6 +47,9 @@ void valk_ledger_disown(void *block);
 /* This thread keeps the small blocks that are freed on it in |spares|, zeros at first, for its next
  * ones; NULL frees what it has kept and ends that. */
 void valk_ledger_keep(valk_spares_t *spares);
+/* Keeps them in |spares| (NULL: nowhere) from now on and leaves what has been kept as it is: for a
+ * thread that is an engine's at times. What was in use before. */
+valk_spares_t *valk_ledger_switch(valk_spares_t *spares);
 /* For an owner that may free a block twice: nghttp2 1.52 does when an allocation fails inside it.
  * The block goes to |list| instead, once however often it is retired, and stays readable until
  * valk_ledger_free_retired. One thread. */

@@ -296,7 +296,7 @@ int valk_server_listen(valk_system_t *system, const valk_server_options_t *optio
     return VALK_ESTOPPED;
   }
   valk__thread_post(&system->threads[0], &letter.mail);
-  uv_sem_wait(&letter.done);
+  valk__system_await(system, &letter.done);
   uv_sem_destroy(&letter.done);
   if (letter.status != 0) {
     /* It stays in the system's list, as a closed server does. */

@@ -159,10 +159,9 @@ static void end_threads(valk_system_t *system, unsigned count) {
 
 int valk_system_start(const valk_config_t *config, valk_system_t **result, char *error,
                       size_t error_size) {
-  if (config->io_threads < 1 || config->io_threads > VALK_MAX_THREADS ||
-      config->max_connections < 1 || config->tcp_buffer_pool_size < 1 ||
-      config->arena_pool_size < 1 || config->queue_capacity < 1 ||
-      config->arena_size < VALK_ARENA_RESIDENT) {
+  if (config->io_threads > VALK_MAX_THREADS || config->max_connections < 1 ||
+      config->tcp_buffer_pool_size < 1 || config->arena_pool_size < 1 ||
+      config->queue_capacity < 1 || config->arena_size < VALK_ARENA_RESIDENT) {
     snprintf(error, error_size, "the configuration is not resolved");
     return VALK_EINVAL;
   }
@@ -170,18 +169,20 @@ int valk_system_start(const valk_config_t *config, valk_system_t **result, char 
   if (system == NULL)
     return fail(VALK_ENOMEM, error, error_size, "the tables");
   system->config = *config;
+  system->hosted = config->io_threads == 0;
+  system->config.io_threads = system->thread_count = at_least_one(config->io_threads);
   made_t made = MADE_NOTHING;
-  system->threads =
-      valk__fault(VALK_FAULT_MALLOC) ? NULL : calloc(config->io_threads, sizeof(*system->threads));
+  system->threads = valk__fault(VALK_FAULT_MALLOC)
+                        ? NULL
+                        : calloc(system->thread_count, sizeof(*system->threads));
   int status = system->threads == NULL ? fail(VALK_ENOMEM, error, error_size, "the threads")
                                        : make_pools(system, &made, error, error_size);
   if (status != 0) {
     unmake(system, made);
     return status;
   }
-  system->thread_count = config->io_threads;
   atomic_store(&system->open_servers, 1);
-  for (unsigned i = 0; i < config->io_threads; i++) {
+  for (unsigned i = 0; i < system->thread_count; i++) {
     status = valk__thread_start(system, i);
     if (status == 0)
       continue;
@@ -192,6 +193,23 @@ int valk_system_start(const valk_config_t *config, valk_system_t **result, char 
   }
   *result = system;
   return 0;
+}
+
+int valk_system_descriptor(const valk_system_t *system) {
+  return system->hosted ? system->threads[0].poller.epoll : -1;
+}
+
+int valk_system_turn(valk_system_t *system) {
+  return valk__thread_turn(&system->threads[0], 0);
+}
+
+void valk__system_await(valk_system_t *system, uv_sem_t *done) {
+  if (!system->hosted) {
+    uv_sem_wait(done);
+    return;
+  }
+  for (int next_ms = 0; uv_sem_trywait(done) != 0;)
+    next_ms = valk__thread_turn(&system->threads[0], next_ms);
 }
 
 const valk_config_t *valk_system_config(const valk_system_t *system) {
@@ -242,7 +260,7 @@ void valk_system_remove_consumer(valk_system_t *system, const valk_consumer_t *c
     valk__thread_post(&system->threads[i], &letters[i].mail);
   }
   for (unsigned i = 0; i < system->thread_count; i++)
-    uv_sem_wait(&done);
+    valk__system_await(system, &done);
   uv_mutex_lock(&system->lock);
   for (unsigned i = 0; i < VALK_MAX_CONSUMERS; i++) {
     if (atomic_load(&system->consumers[i]) == consumer)
@@ -257,7 +275,7 @@ void valk_system_remove_consumer(valk_system_t *system, const valk_consumer_t *c
     valk__thread_post(&system->threads[i], &letters[i].mail);
   }
   for (unsigned i = 0; i < system->thread_count; i++)
-    uv_sem_wait(&done);
+    valk__system_await(system, &done);
   uv_sem_destroy(&done);
 }
 
@@ -318,7 +336,7 @@ void valk_system_stop(valk_system_t *system, uint32_t timeout_ms, void (*on_stop
 void valk_system_free(valk_system_t *system) {
   valk_system_stop(system, 0, NULL, NULL);
   close_servers(system, 0, true);
-  uv_sem_wait(&system->ended);
+  valk__system_await(system, &system->ended);
   end_threads(system, system->thread_count);
   while (system->servers != NULL) {
     valk_server_t *server = system->servers;

@@ -231,7 +231,8 @@ static void pass(valk_thread_t *thread) {
 
 static void let_others_run(valk_thread_t *thread) {
   uint64_t before = uv_hrtime();
-  if (!valk__yield_is_due(&thread->yield, before))
+  /* What a host has to do comes after the turn. */
+  if (thread->hosted || !valk__yield_is_due(&thread->yield, before))
     return;
   sched_yield();
   valk__yield_took(&thread->yield, before, uv_hrtime());
@@ -364,31 +365,57 @@ static int sleep_ms(const valk_thread_t *thread, int most_ms) {
   return left < (uint64_t) most_ms ? (int) left : most_ms;
 }
 
+static bool is_patient(const valk_thread_t *thread) {
+  return valk__now_ms(thread) < thread->patient_until_ms;
+}
+
+/* From now on signals have to wake us. Milliseconds that the thread may sleep. */
+static int end_awake(valk_thread_t *thread) {
+  atomic_store(&thread->asleep, true);
+  bool awake = thread->again || atomic_load(&thread->signals) != 0;
+  thread->again = false;
+  return awake ? 0 : sleep_ms(thread, is_patient(thread) ? PATIENCE_MS : HEARTBEAT_MS);
+}
+
+static void begin_turn(valk_thread_t *thread, int timeout_ms) {
+  valk__poller_sleep(&thread->poller, timeout_ms, is_patient(thread));
+  atomic_store(&thread->asleep, false);
+  read_clock(thread);
+  if (valk__now_ms(thread) >= thread->timer_at_ms)
+    on_timer(thread);
+  valk__poller_call(&thread->poller);
+}
+
+/* False: it was the last one. */
+static bool complete_turn(valk_thread_t *thread) {
+  end_turn(thread);
+  valk__poller_bury(&thread->poller);
+  thread->ended = thread->exiting && thread->poller.count == 0;
+  return !thread->ended;
+}
+
 static void run(void *argument) {
   valk_thread_t *thread = argument;
   char name[16]; /* what top and perf show */
   snprintf(name, sizeof(name), "valk-io-%u", thread->index);
   prctl(PR_SET_NAME, name);
   valk_ledger_keep(&thread->spares);
-  for (;;) {
-    end_turn(thread);
-    valk__poller_bury(&thread->poller);
-    if (thread->exiting && thread->poller.count == 0)
-      break;
-    atomic_store(&thread->asleep, true);
-    bool awake = thread->again || atomic_load(&thread->signals) != 0;
-    thread->again = false;
-    bool is_patient = valk__now_ms(thread) < thread->patient_until_ms;
-    int most_ms = is_patient ? PATIENCE_MS : HEARTBEAT_MS;
-    valk__poller_sleep(&thread->poller, awake ? 0 : sleep_ms(thread, most_ms), is_patient);
-    atomic_store(&thread->asleep, false);
-    read_clock(thread);
-    if (valk__now_ms(thread) >= thread->timer_at_ms)
-      on_timer(thread);
-    valk__poller_call(&thread->poller);
-  }
+  while (complete_turn(thread))
+    begin_turn(thread, end_awake(thread));
   valk_ledger_keep(NULL);
   valk__blocks_trim();
+}
+
+int valk__thread_turn(valk_thread_t *thread, int timeout_ms) {
+  valk_spares_t *before = valk_ledger_switch(&thread->spares);
+  begin_turn(thread, timeout_ms);
+  int next_ms = complete_turn(thread) ? end_awake(thread) : 0;
+  if (thread->ended) {
+    valk_ledger_keep(NULL);
+    valk__blocks_trim();
+  }
+  valk_ledger_switch(before);
+  return next_ms;
 }
 
 int valk__thread_start(valk_system_t *system, unsigned index) {
@@ -422,6 +449,11 @@ int valk__thread_start(valk_system_t *system, unsigned index) {
   read_clock(thread);
   thread->housekeeping_ms = valk__now_ms(thread);
   thread->timer_at_ms = thread->housekeeping_ms + HEARTBEAT_MS;
+  thread->hosted = system->hosted;
+  if (thread->hosted) {
+    atomic_store(&thread->asleep, true);
+    return 0;
+  }
   /* 512 KiB is ample, since nothing recurses. */
   uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = 512u << 10};
   result = valk__fault(VALK_FAULT_THREAD)
@@ -446,7 +478,12 @@ void valk__thread_stop(valk_thread_t *thread) {
 }
 
 void valk__thread_join(valk_thread_t *thread) {
-  uv_thread_join(&thread->handle);
+  if (thread->hosted) {
+    for (int next_ms = 0; !thread->ended;)
+      next_ms = valk__thread_turn(thread, next_ms);
+  } else {
+    uv_thread_join(&thread->handle);
+  }
 }
 
 void valk__thread_deinit(valk_thread_t *thread) {

@@ -54,7 +54,7 @@ typedef struct {
   uint32_t tcp_buffer_pool_size;
   uint32_t arena_pool_size;
   uint32_t queue_capacity;
-  uint32_t io_threads;
+  uint32_t io_threads; /* 0: none, see valk_system_turn */
   uint32_t max_overflow_arenas;
   uint32_t queue_timeout_ms;
   uint32_t handler_timeout_ms;
@@ -302,6 +302,17 @@ void valk_system_wake(valk_system_t *system, unsigned thread);
  * VALK_ENOMEM, VALK_ELIMIT or a system error. */
 int valk_system_start(const valk_config_t *config, valk_system_t **system, char *error,
                       size_t error_size);
+/* A system without threads of its own (|io_threads| 0) lives on the thread that started it, the one
+ * that stands for both "any" and "engine" thread in this header: whoever waits there for something
+ * else in the meantime lets nobody be served. The caller turns it whenever the descriptor is
+ * readable, and after so many milliseconds as the last turn said. Callbacks come from inside of a
+ * turn, and of calls that have to wait for something: none of them may call into the system what is
+ * not the engine's to call. */
+/* Readable when a turn is due; valid until valk_system_free. -1 for a system with threads. */
+int valk_system_descriptor(const valk_system_t *system);
+/* Takes in what is ready, hands it to the consumers, writes what they have answered. Does not
+ * sleep. Milliseconds after which the next turn is due, ready or not: 0 to 250. */
+int valk_system_turn(valk_system_t *system);
 /* Any. Consumers must be added before a server names them and stay valid until removed. Removing
  * answers or resets what the consumer holds, on every thread, and returns when no callback of it
  * runs or will run. At most 64. */
@@ -312,8 +323,8 @@ void valk_system_remove_consumer(valk_system_t *system, const valk_consumer_t *c
  * shortens the deadline. Not blocking. */
 void valk_system_stop(valk_system_t *system, uint32_t timeout_ms, void (*on_stopped)(void *data),
                       void *data);
-/* Any but an engine thread. Stops at once if it was not stopped, joins the threads, frees
- * everything. */
+/* Any but an engine thread; outside of a turn. Stops at once if it was not stopped, joins the
+ * threads, frees everything. */
 void valk_system_free(valk_system_t *system);
 const valk_config_t *valk_system_config(const valk_system_t *system);
 

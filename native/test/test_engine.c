@@ -457,6 +457,11 @@ TEST(ends_in_the_middle_of_everything) {
   }
 }
 
+static void remove_consumer(void *argument) {
+  (void) argument;
+  valk_system_remove_consumer(rig.system, &rig.consumer);
+}
+
 TEST(removes_a_consumer_with_its_requests) {
   rig_start(&rig, NULL, NULL);
   atomic_store(&rig.claims, true);
@@ -468,7 +473,7 @@ TEST(removes_a_consumer_with_its_requests) {
     client_pump(&client, 10);
   ASSERT_EQ(client.streams[big].status, 200);
   ASSERT(rig_wait_held(&rig, 1));
-  valk_system_remove_consumer(rig.system, &rig.consumer);
+  rig_call(&rig, remove_consumer, NULL);
   ASSERT(client_wait(&client, held, 5000));
   ASSERT_EQ(client.streams[held].status, 503);
   ASSERT(client_wait(&client, big, 5000));

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { start } from 'valk-aio';
 
-const { key, cert } = workerData;
+const { key, cert, ioThreads } = workerData;
 const big = new Uint8Array(4 << 20).fill(1);
 
 async function answer(request) {
@@ -16,7 +16,7 @@ async function answer(request) {
 }
 
 const errors = [];
-const aio = start();
+const aio = start({ ioThreads });
 const server = await aio.listen({ key, cert, onError: (error) => errors.push(String(error)) }, answer);
 parentPort.postMessage({ url: server.url });
 parentPort.on('message', async (what) => {

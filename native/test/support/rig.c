@@ -2,9 +2,12 @@
 
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "../../core/fault.h"
 #include "../../core/internal.h"
@@ -50,6 +53,8 @@ const char *rig_certificate(void) {
   return certificate_pem;
 }
 
+bool rig_is_hosted;
+
 valk_config_t rig_config(void) {
   return (valk_config_t){
       .max_connections = 100,
@@ -57,7 +62,7 @@ valk_config_t rig_config(void) {
       .tcp_buffer_pool_size = 1450,
       .arena_pool_size = 200,
       .queue_capacity = 200,
-      .io_threads = 1,
+      .io_threads = rig_is_hosted ? 0 : 1,
       .max_overflow_arenas = 0,
       .queue_timeout_ms = 30000,
       .handler_timeout_ms = 300000,
@@ -365,6 +370,93 @@ static uint64_t last_turn(void *data, bool poke) {
   return at != 0 ? at : uv_hrtime() / 1000000 + valk__fault_ahead_ms();
 }
 
+typedef struct {
+  rig_t *rig;
+  void (*prepare)(valk_server_options_t *options);
+  char *error;
+  size_t error_size;
+  int status;
+} start_t;
+
+static void free_system(void *data) {
+  rig_t *rig = data;
+  valk_system_free(rig->system);
+  rig->system = NULL;
+}
+
+/* Nothing is left of a start that fails. */
+static void start_system(void *data) {
+  start_t *start = data;
+  rig_t *rig = start->rig;
+  start->status = valk_system_start(&rig->config, &rig->system, start->error, start->error_size);
+  if (start->status != 0)
+    return;
+  ASSERT_EQ(valk_system_add_consumer(rig->system, &rig->consumer), 0);
+  valk_server_options_t options = {.host = "127.0.0.1",
+                                   .key = rig_key(),
+                                   .key_length = strlen(rig_key()),
+                                   .certificate = rig_certificate(),
+                                   .certificate_length = strlen(rig_certificate()),
+                                   .error_503_body = (const uint8_t *) "busy\n",
+                                   .error_503_body_length = 5,
+                                   .send_date = true,
+                                   .js_stall_timeout_ms = 30000,
+                                   .consumer = &rig->consumer};
+  if (start->prepare != NULL)
+    start->prepare(&options);
+  start->status =
+      valk_server_listen(rig->system, &options, &rig->server, start->error, start->error_size);
+  if (start->status == 0)
+    rig->port = valk_server_port(rig->server);
+  else
+    free_system(rig);
+}
+
+/* What an event loop does that has a system among its other descriptors. */
+static void host(void *data) {
+  start_t *start = data;
+  rig_t *rig = start->rig;
+  start_system(start);
+  uv_sem_post(&rig->started);
+  while (rig->system != NULL) {
+    int next_ms = valk_system_turn(rig->system);
+    ASSERT_GE(next_ms, 0);
+    ASSERT_LE(next_ms, 250);
+    struct pollfd descriptors[] = {
+        {.fd = valk_system_descriptor(rig->system), .events = POLLIN},
+        {.fd = rig->word, .events = POLLIN},
+    };
+    uint64_t count;
+    if (poll(descriptors, 2, next_ms) > 0 && read(rig->word, &count, sizeof(count)) > 0) {
+      rig->task(rig->task_argument);
+      uv_sem_post(&rig->done);
+    }
+  }
+}
+
+void rig_call(rig_t *rig, void (*task)(void *argument), void *argument) {
+  if (rig->config.io_threads > 0) {
+    task(argument);
+    return;
+  }
+  uint64_t one = 1;
+  rig->task = task;
+  rig->task_argument = argument;
+  ASSERT_EQ(write(rig->word, &one, sizeof(one)), (ssize_t) sizeof(one));
+  uv_sem_wait(&rig->done);
+}
+
+/* The end of what there is of a rig without a system. */
+static void forget(rig_t *rig) {
+  uv_mutex_destroy(&rig->lock);
+  if (rig->config.io_threads > 0)
+    return;
+  uv_thread_join(&rig->host);
+  close(rig->word);
+  uv_sem_destroy(&rig->started);
+  uv_sem_destroy(&rig->done);
+}
+
 int rig_try_start(rig_t *rig, const valk_config_t *config,
                   void (*prepare)(valk_server_options_t *options), char *error, size_t error_size) {
   memset(rig, 0, sizeof(*rig));
@@ -381,30 +473,20 @@ int rig_try_start(rig_t *rig, const valk_config_t *config,
                                     .on_turn = on_turn,
                                     .on_wake = on_wake,
                                     .last_turn_ms = last_turn};
-  int status = valk_system_start(&rig->config, &rig->system, error, error_size);
-  if (status != 0) {
-    uv_mutex_destroy(&rig->lock);
-    return status;
+  start_t start = {rig, prepare, error, error_size, 0};
+  if (rig->config.io_threads > 0) {
+    start_system(&start);
+  } else {
+    uv_sem_init(&rig->started, 0);
+    uv_sem_init(&rig->done, 0);
+    rig->word = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ASSERT_GE(rig->word, 0);
+    ASSERT_OK(uv_thread_create(&rig->host, host, &start));
+    uv_sem_wait(&rig->started);
   }
-  ASSERT_EQ(valk_system_add_consumer(rig->system, &rig->consumer), 0);
-  valk_server_options_t options = {.host = "127.0.0.1",
-                                   .key = rig_key(),
-                                   .key_length = strlen(rig_key()),
-                                   .certificate = rig_certificate(),
-                                   .certificate_length = strlen(rig_certificate()),
-                                   .error_503_body = (const uint8_t *) "busy\n",
-                                   .error_503_body_length = 5,
-                                   .send_date = true,
-                                   .js_stall_timeout_ms = 30000,
-                                   .consumer = &rig->consumer};
-  if (prepare != NULL)
-    prepare(&options);
-  status = valk_server_listen(rig->system, &options, &rig->server, error, error_size);
-  if (status == 0)
-    rig->port = valk_server_port(rig->server);
-  else
-    rig_end(rig);
-  return status;
+  if (start.status != 0)
+    forget(rig);
+  return start.status;
 }
 
 void rig_start(rig_t *rig, const valk_config_t *config,
@@ -416,7 +498,7 @@ void rig_start(rig_t *rig, const valk_config_t *config,
 
 void rig_release(rig_t *rig) {
   atomic_store(&rig->releasing, true);
-  for (unsigned i = 0; i < rig->config.io_threads; i++)
+  for (unsigned i = 0; i < rig->system->thread_count; i++)
     valk_system_wake(rig->system, i);
 }
 
@@ -452,9 +534,8 @@ static void on_stopped(void *data) {
 }
 
 void rig_end(rig_t *rig) {
-  valk_system_free(rig->system);
-  uv_mutex_destroy(&rig->lock);
-  rig->system = NULL;
+  rig_call(rig, free_system, rig);
+  forget(rig);
 }
 
 void rig_stop(rig_t *rig) {

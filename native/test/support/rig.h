@@ -45,7 +45,15 @@ typedef struct {
   atomic_bool releasing;
   atomic_bool unpin;
   atomic_ullong last_turn;
+  uv_thread_t host; /* of a system without threads */
+  uv_sem_t started, done;
+  int word; /* an eventfd: there is a task */
+  void (*task)(void *argument);
+  void *task_argument;
 } rig_t;
+
+/* Systems without threads of their own from now on, where a test has not said how many. */
+extern bool rig_is_hosted;
 
 /* The specification's defaults. */
 valk_config_t rig_config(void);
@@ -55,6 +63,8 @@ void rig_start(rig_t *rig, const valk_config_t *config,
 /* The same for a start that may fail: its status, and then nothing of it is left. */
 int rig_try_start(rig_t *rig, const valk_config_t *config,
                   void (*prepare)(valk_server_options_t *options), char *error, size_t error_size);
+/* Calls |task| where it may wait for engine threads: on the host of a system without. */
+void rig_call(rig_t *rig, void (*task)(void *argument), void *argument);
 /* Answers all that is held, now and later. */
 void rig_release(rig_t *rig);
 /* Waits until |count| requests are held; false after 10 s. */
