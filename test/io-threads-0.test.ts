@@ -1,5 +1,9 @@
 // An engine on JavaScript's thread. Workers and processes that end are in worker.test.ts, h2load in clients.test.ts.
-import { readdirSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { start } from 'valk-aio';
 import { cert, key } from './helpers/certificate.js';
@@ -146,4 +150,35 @@ test('a certificate changes, and a bad one is refused', async (t) => {
   await server.setSecureContext({ key, cert });
   await t.throwsAsync(async () => server.setSecureContext({ key: 'none', cert }));
   t.is((await ask(await open(t, server.url), '/')).status, 200);
+});
+
+test('an event loop that cannot watch it is an error, and leaves nothing behind', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'valk-aio-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const library = join(folder, 'no-nested-epoll.so');
+  const source = fileURLToPath(new URL('helpers/no-nested-epoll.c', import.meta.url));
+  execFileSync(process.env.CC || 'cc', ['-shared', '-fPIC', '-o', library, source, '-ldl']);
+  const program = runSource(
+    t,
+    `import { readdirSync } from 'node:fs';
+    import { setImmediate } from 'node:timers/promises';
+    const descriptors = readdirSync('/proc/self/fd').length;
+    try {
+      start({ ioThreads: 0 });
+    } catch (error) {
+      console.log(error.code, error.message);
+    }
+    await setImmediate();
+    console.log(readdirSync('/proc/self/fd').length - descriptors);
+    const aio = start({ ioThreads: 0 });
+    const server = await aio.listen({ key, cert }, () => ({ body: 'x' }));
+    console.log(server.url);`,
+    [],
+    { LD_PRELOAD: library },
+  );
+  t.is(await program.line(), 'ERR_VALK_AIO_START The engine could not be started: no space left on device');
+  t.is(await program.line(), '0');
+  t.is((await ask(await open(t, await program.line()), '/')).status, 200);
+  program.child.kill('SIGTERM');
+  await program.ended;
 });

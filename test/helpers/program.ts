@@ -23,8 +23,13 @@ const { KEY: key, CERT: cert } = process.env;
  * Runs |source|, an ES module with `start`, `key` and `cert` in scope, in a process of its own; it is killed at the end of
  * the test.
  */
-export function runSource(t: ExecutionContext, source: string, flags: readonly string[] = []): Program {
-  return launch(t, [...flags, '--input-type=module', '--eval', PROLOGUE + source]);
+export function runSource(
+  t: ExecutionContext,
+  source: string,
+  flags: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Program {
+  return launch(t, [...flags, '--input-type=module', '--eval', PROLOGUE + source], env);
 }
 
 /** Runs a TypeScript program of this folder. */
@@ -37,10 +42,10 @@ export function runHelper(
   return launch(t, [...flags, '--import=tsx', fileURLToPath(new URL(file, import.meta.url)), ...args]);
 }
 
-function launch(t: ExecutionContext, args: readonly string[]): Program {
+function launch(t: ExecutionContext, args: readonly string[], env: NodeJS.ProcessEnv = {}): Program {
   const child = spawn(process.execPath, args, {
     cwd: PACKAGE,
-    env: { ...process.env, KEY: key, CERT: cert },
+    env: { ...process.env, ...env, KEY: key, CERT: cert },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   t.teardown(() => child.kill('SIGKILL'));
