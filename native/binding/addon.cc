@@ -29,9 +29,6 @@
 
 namespace {
 
-// How long JavaScript may go on taking turns before the rest of its event loop has one.
-constexpr uint64_t kSliceNs = 2000000;
-
 enum Notice { kStopped = -1 }; // else the id of a server that has closed
 
 struct Binding;

@@ -10,6 +10,9 @@
 
 namespace {
 
+// How long JavaScript may go on taking turns before the rest of its event loop has one.
+constexpr uint64_t kSliceNs = 2000000;
+
 class Host {
 public:
   static constexpr unsigned kHandles = 2;
@@ -70,8 +73,6 @@ public:
   }
 
 private:
-  static constexpr uint64_t kSliceNs = 2000000;
-
   void turn_engine() {
     if (system_ == nullptr)
       return;

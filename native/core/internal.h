@@ -152,7 +152,6 @@ struct valk_thread {
   uint64_t timer_at_ms;      /* when deadlines are looked at next */
   uint64_t patient_until_ms; /* connections whose requests were refused do not end the sleep */
   atomic_bool asleep;        /* a signal has to wake us; else we see it before we sleep */
-  bool hosted;               /* no thread, but a part of its host's: see valk_system_turn */
   bool exiting, ended;
   bool draining; /* a server is closing */
   bool again;    /* work is left: do not sleep */
@@ -215,7 +214,7 @@ struct valk_system {
 
   valk_thread_t *threads;
   unsigned thread_count; /* a hosted one is one too */
-  bool hosted;
+  bool hosted;           /* no thread, but a part of its host's: see valk_system_turn */
   atomic_bool stopping;
   atomic_uint open_servers;       /* plus one until it is stopping */
   void (*on_stopped)(void *data); /* under |lock| */

@@ -1,11 +1,11 @@
 /* What an engine thread sleeps on: its sockets, and a word from other threads.
  *
  * A socket is told of as it becomes ready, once (epoll, edge-triggered): two system calls for a
- * connection's whole life, none for each change of what it waits for, and none of the kernel's
- * second looks at what was ready the last time. So that nothing is missed, |ready| keeps that there
- * may be something to read until the socket has said that there is not, and who stops before asks
- * to be called again. libuv's handles are told of as long as they are ready, and its loop looks at
- * each again.
+ * connection's whole life (two more each time that it begins or ceases to be one that can wait),
+ * none for each change of what it waits for, and none of the kernel's second looks at what was
+ * ready the last time. So that nothing is missed, |ready| keeps that there may be something to read
+ * until the socket has said that there is not, and who stops before asks to be called again.
+ * libuv's handles are told of as long as they are ready, and its loop looks at each again.
  *
  * A wake-up costs the thread, and whoever it interrupts on its core, more than what it is for. A
  * thread that is short of time can be patient: sockets that can wait, which are in an epoll of

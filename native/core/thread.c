@@ -230,9 +230,10 @@ static void pass(valk_thread_t *thread) {
 }
 
 static void let_others_run(valk_thread_t *thread) {
+  if (thread->system->hosted) /* what its host has to do comes after the turn */
+    return;
   uint64_t before = uv_hrtime();
-  /* What a host has to do comes after the turn. */
-  if (thread->hosted || !valk__yield_is_due(&thread->yield, before))
+  if (!valk__yield_is_due(&thread->yield, before))
     return;
   sched_yield();
   valk__yield_took(&thread->yield, before, uv_hrtime());
@@ -449,8 +450,7 @@ int valk__thread_start(valk_system_t *system, unsigned index) {
   read_clock(thread);
   thread->housekeeping_ms = valk__now_ms(thread);
   thread->timer_at_ms = thread->housekeeping_ms + HEARTBEAT_MS;
-  thread->hosted = system->hosted;
-  if (thread->hosted) {
+  if (system->hosted) {
     atomic_store(&thread->asleep, true);
     return 0;
   }
@@ -478,7 +478,7 @@ void valk__thread_stop(valk_thread_t *thread) {
 }
 
 void valk__thread_join(valk_thread_t *thread) {
-  if (thread->hosted) {
+  if (thread->system->hosted) {
     for (int next_ms = 0; !thread->ended;)
       next_ms = valk__thread_turn(thread, next_ms);
   } else {

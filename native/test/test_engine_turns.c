@@ -23,20 +23,26 @@ static unsigned waiting(void) {
   return (unsigned) rig_stats(&rig).request.waiting;
 }
 
-/* One connection has all arenas, another requests that wait, a third has more of them behind those.
- * Then the arenas become free at once. */
-static void free_all_arenas(uint64_t waited_ms) {
-  valk_config_t config = rig_config();
-  config.arena_pool_size = ARENAS;
-  config.queue_timeout_ms = 600000;
-  rig_start(&rig, &config, NULL);
+/* One connection has all arenas, another nothing yet. */
+static void take_all_arenas(valk_config_t *config, bool claims) {
+  config->arena_pool_size = ARENAS;
+  rig_start(&rig, config, NULL);
+  atomic_store(&rig.claims, claims);
   ASSERT(client_open(&holder, rig.port, NULL));
   ASSERT(client_open(&first, rig.port, NULL));
-  ASSERT(client_open(&second, rig.port, NULL));
   for (size_t count = 0; count < ARENAS; count++)
     client_request(&holder, "GET", "/hold", NULL, -1);
   client_pump(&holder, 0);
   ASSERT(rig_wait_held(&rig, ARENAS));
+}
+
+/* One connection has all arenas, another requests that wait, a third has more of them behind those.
+ * Then the arenas become free at once. */
+static void free_all_arenas(uint64_t waited_ms) {
+  valk_config_t config = rig_config();
+  config.queue_timeout_ms = 600000;
+  take_all_arenas(&config, false);
+  ASSERT(client_open(&second, rig.port, NULL));
   for (size_t count = 0; count < WAITING; count++)
     client_request(&first, "GET", "/hold", NULL, -1);
   RIG_UNTIL((pump(), waiting() == WAITING));
@@ -96,16 +102,8 @@ static unsigned that_can_wait(void) {
 
 TEST(connections_with_refused_requests_can_wait_as_long_as_there_are_refusals) {
   valk_config_t config = rig_config();
-  config.arena_pool_size = ARENAS;
   config.queue_timeout_ms = 20;
-  rig_start(&rig, &config, NULL);
-  atomic_store(&rig.claims, true);
-  ASSERT(client_open(&holder, rig.port, NULL));
-  ASSERT(client_open(&first, rig.port, NULL));
-  for (size_t count = 0; count < ARENAS; count++)
-    client_request(&holder, "GET", "/hold", NULL, -1);
-  client_pump(&holder, 0);
-  ASSERT(rig_wait_held(&rig, ARENAS));
+  take_all_arenas(&config, true);
   ASSERT_EQ(that_can_wait(), 0u);
   for (unsigned round = 0; round < 5; round++) {
     size_t refused = client_request(&first, "GET", "/hello", NULL, -1);
