@@ -125,8 +125,12 @@ TEST(a_peer_that_has_said_all_is_not_waited_for) {
   rig_start(&rig, NULL, NULL);
   client_t client;
   ASSERT(client_open(&client, rig.port, NULL));
-  size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
-  ASSERT(client_wait(&client, stream, 30000));
+  /* With the second answer the engine has read all that the first made the client send, as its
+   * acknowledgement of SETTINGS. */
+  for (int i = 0; i < 2; i++) {
+    size_t stream = client_request(&client, "GET", "/hello", NULL, -1);
+    ASSERT(client_wait(&client, stream, 30000));
+  }
   valk__fault_arm(VALK_FAULT_RECV, 0, false, 0);
   /* close_notify and FIN in one segment. */
   int on = 1;
