@@ -1,22 +1,35 @@
 // An engine on JavaScript's thread. Workers and processes that end are in worker.test.ts, h2load in clients.test.ts.
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import test from 'ava';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
 import { start } from 'valk-aio';
 import { cert, key } from './helpers/certificate.js';
 import { ask, open, openAll, ping, statuses } from './helpers/client.js';
 import { runSource } from './helpers/program.js';
 import { gate, knock, serve } from './helpers/serve.js';
 
+const run = promisify(execFile);
 const HOSTED = { ioThreads: 0 };
 
 /** Engine threads of this process. */
 function engineThreads(): number {
   const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8'));
   return names.filter((name) => name.startsWith('valk-io')).length;
+}
+
+/** Builds one of the helpers in C that stand before the system's own functions. */
+function preloaded(t: ExecutionContext, name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'valk-aio-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const library = join(folder, `${name}.so`);
+  const source = fileURLToPath(new URL(`helpers/${name}.c`, import.meta.url));
+  execFileSync(process.env.CC || 'cc', ['-shared', '-fPIC', '-o', library, source, '-ldl']);
+  return library;
 }
 
 test.serial('it serves without a thread of its own', async (t) => {
@@ -80,7 +93,7 @@ test('a handler that computes keeps everyone waiting, and nobody is lost', async
   const program = runSource(
     t,
     `const aio = start({ ioThreads: 0, queueTimeoutMs: 20000 });
-    const server = await aio.listen({ key, cert, health: { live: '/livez' } }, (request) => {
+    const server = await aio.listen({ key, cert, health: { live: '/livez', jsStallTimeoutMs: 100 } }, (request) => {
       const end = performance.now() + (request.url.endsWith('/busy') ? 700 : 0);
       while (performance.now() < end);
       return { body: 'done' };
@@ -96,6 +109,40 @@ test('a handler that computes keeps everyone waiting, and nobody is lost', async
   t.is((await busy).status, 200);
   t.true(performance.now() - begin >= 650);
   t.deepEqual(statuses(await Promise.all(others)), { 200: 3 });
+});
+
+test.serial('turns of the engine, however long, keep neither JavaScript nor the event loop from theirs', async (t) => {
+  const program = runSource(
+    t,
+    `import { setImmediate } from 'node:timers/promises';
+    let turns = 0;
+    const aio = start({ ioThreads: 0, queueTimeoutMs: 200 });
+    const staticRoutes = { '/static': { body: 'x' } };
+    const server = await aio.listen({ key, cert, staticRoutes }, () => ({ body: String(turns) }));
+    console.log(server.url);
+    for (;;) {
+      await setImmediate();
+      turns += 1;
+    }`,
+    [],
+    { LD_PRELOAD: preloaded(t, 'slow-send') },
+  );
+  const url = await program.line();
+  const session = await open(t, url);
+  let over = false;
+  const others = run('h2load', ['-n', '1500', '-c', '10', '-m', '1', `${url}static`, url]).finally(() => {
+    over = true;
+  });
+  const answers: Awaited<ReturnType<typeof ask>>[] = [];
+  while (!over) {
+    answers.push(await ask(session, '/'));
+    await sleep(20);
+  }
+  t.regex((await others).stdout, /1500 succeeded, 0 failed/);
+  t.deepEqual(Object.keys(statuses(answers)), ['200']);
+  const turns = answers.slice(1, -1).map((answer) => Number(answer.body));
+  const taken = (turns.at(-1) ?? 0) - (turns[0] ?? 0);
+  t.true(taken >= turns.length, `${taken} turns of the event loop during ${turns.length} answers`);
 });
 
 test('two systems on one thread share nothing, and one that has stopped is gone', async (t) => {
@@ -153,11 +200,6 @@ test('a certificate changes, and a bad one is refused', async (t) => {
 });
 
 test('an event loop that cannot watch it is an error, and leaves nothing behind', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'valk-aio-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const library = join(folder, 'no-nested-epoll.so');
-  const source = fileURLToPath(new URL('helpers/no-nested-epoll.c', import.meta.url));
-  execFileSync(process.env.CC || 'cc', ['-shared', '-fPIC', '-o', library, source, '-ldl']);
   const program = runSource(
     t,
     `import { readdirSync, readlinkSync } from 'node:fs';
@@ -183,7 +225,7 @@ test('an event loop that cannot watch it is an error, and leaves nothing behind'
     const server = await aio.listen({ key, cert }, () => ({ body: 'x' }));
     console.log(server.url);`,
     [],
-    { LD_PRELOAD: library },
+    { LD_PRELOAD: preloaded(t, 'no-nested-epoll') },
   );
   t.is(await program.line(), 'ERR_VALK_AIO_START The engine could not be started: no space left on device');
   t.is(await program.line(), 'left: ');

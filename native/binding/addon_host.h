@@ -42,20 +42,22 @@ public:
     return turning_;
   }
 
-  // Whoever a turn has woken comes next, and what it has answered leaves with the next turn. After
-  // a while the rest of the loop has its turn: true, there is more to do.
-  bool turn(bool woken) {
+  // Whoever a turn has woken comes next, however long that took, and what it has answered leaves
+  // with the next turn. After a while the rest of the loop has its turn.
+  void turn(bool woken) {
     uint64_t end = uv_hrtime() + kSliceNs;
     woken_ |= woken;
     turn_engine();
     while (woken_) {
-      if (uv_hrtime() >= end)
-        return true;
       woken_ = false;
       run_(data_);
       turn_engine();
+      if (woken_ && system_ != nullptr && uv_hrtime() >= end) {
+        // By the descriptor: a timer that is due at once would keep the loop from it all.
+        valk_system_wake(system_, 0);
+        break;
+      }
     }
-    return false;
   }
 
   // Before the system goes.
@@ -82,13 +84,8 @@ private:
     uv_timer_start(&timer_, on_due, static_cast<uint64_t>(next_ms), 0);
   }
 
-  static void on_ready(uv_poll_t *poll, int, int) { static_cast<Host *>(poll->data)->go_on(); }
-  static void on_due(uv_timer_t *timer) { static_cast<Host *>(timer->data)->go_on(); }
-
-  void go_on() {
-    if (turn(false) && system_ != nullptr)
-      uv_timer_start(&timer_, on_due, 0, 0);
-  }
+  static void on_ready(uv_poll_t *poll, int, int) { static_cast<Host *>(poll->data)->turn(false); }
+  static void on_due(uv_timer_t *timer) { static_cast<Host *>(timer->data)->turn(false); }
 
   uv_poll_t poll_{};
   uv_timer_t timer_{};

@@ -32,8 +32,12 @@ void valk__health_poke(valk_thread_t *thread) {
     const valk_consumer_t *consumer = server->consumer;
     if (server->live_path == NULL || server->closed || atomic_load(&server->consumer_gone))
       continue;
-    if (now - consumer->last_turn_ms(consumer->data, false) > POKE_AFTER_MS)
-      consumer->last_turn_ms(consumer->data, true);
+    uint64_t turn = consumer->last_turn_ms(consumer->data, false);
+    if (turn >= now || now - turn <= POKE_AFTER_MS)
+      continue;
+    if (atomic_load(&server->asked_ms) <= turn)
+      atomic_store(&server->asked_ms, now);
+    consumer->last_turn_ms(consumer->data, true);
   }
   uv_mutex_unlock(&system->lock);
 }
@@ -48,6 +52,17 @@ static double pressure(valk_gate_t *gate) {
   return stats.capacity == 0 ? 0 : (double) stats.in_use / stats.capacity;
 }
 
+/* How long JavaScript, whose last turn was at |turn|, has left a wake-up unanswered. */
+static uint64_t unanswered(valk_server_t *server, uint64_t turn, uint64_t now) {
+  uint64_t since = resumed(server->system, now);
+  uint64_t asked = atomic_load(&server->asked_ms);
+  if (asked <= turn)
+    return 0;
+  if (asked < since)
+    asked = since;
+  return asked < now ? now - asked : 0;
+}
+
 bool valk__health_answer(valk_request_t *request, const char *path, size_t length) {
   valk_server_t *server = request->server;
   valk_system_t *system = server->system;
@@ -56,18 +71,16 @@ bool valk__health_answer(valk_request_t *request, const char *path, size_t lengt
     return false;
   uint64_t now = clock_ms();
   const valk_consumer_t *consumer = server->consumer;
-  uint64_t turn = 0;
+  uint64_t turn = 0, waited = UINT64_MAX;
   if (!atomic_load(&server->consumer_gone)) {
     turn = consumer->last_turn_ms(consumer->data, false);
-    uint64_t since = resumed(system, now);
-    if (turn < since)
-      turn = since;
+    waited = unanswered(server, turn, now);
   }
   uint64_t age = turn < now ? now - turn : 0;
   uint64_t overloaded = atomic_load_explicit(&system->overloaded_ms, memory_order_relaxed);
   const char *status = "ok";
   if (live) {
-    if (age > server->js_stall_timeout_ms)
+    if (waited > server->js_stall_timeout_ms)
       status = "stalled";
   } else if (atomic_load(&server->unready) || atomic_load(&server->closing) ||
              atomic_load(&system->stopping)) {

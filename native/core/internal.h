@@ -274,6 +274,7 @@ struct valk_server {
   size_t error_503_body_length;
   char *live_path, *ready_path;
   uint32_t js_stall_timeout_ms;
+  atomic_uint_fast64_t asked_ms; /* when the consumer was woken to know that it lives */
   bool stream_bodies, send_date;
   const valk_consumer_t *consumer;
   void *data;

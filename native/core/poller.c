@@ -20,7 +20,8 @@ int valk__poller_init(valk_poller_t *poller) {
   valk__list_init(&poller->closed);
   poller->count = 0;
   poller->event_count = 0;
-  poller->is_patient = false;
+  poller->is_patient = poller->is_full = false;
+  poller->inner_count = 0;
   poller->word = poller->inner = -1;
   poller->epoll = valk__fault(VALK_FAULT_THREAD) ? -1 : epoll_create1(EPOLL_CLOEXEC);
   if (poller->epoll >= 0)
@@ -54,11 +55,10 @@ void valk__poller_wake(valk_poller_t *poller) {
   }
 }
 
-static bool wait_for(valk_poller_t *poller, int epoll, int timeout_ms) {
-  int count = epoll_wait(epoll, poller->events + poller->event_count,
-                         VALK_POLLER_EVENTS - poller->event_count, timeout_ms);
+static void wait_for(valk_poller_t *poller, int epoll, int most, int timeout_ms) {
+  int count = epoll_wait(epoll, poller->events + poller->event_count, most - poller->event_count,
+                         timeout_ms);
   poller->event_count += count > 0 ? count : 0; /* interrupted: the next one tells */
-  return poller->event_count < VALK_POLLER_EVENTS;
 }
 
 static bool inner_is_ready(const valk_poller_t *poller) {
@@ -69,14 +69,25 @@ static bool inner_is_ready(const valk_poller_t *poller) {
   return false;
 }
 
-void valk__poller_sleep(valk_poller_t *poller, int timeout_ms, bool is_patient) {
+void valk__poller_attend(valk_poller_t *poller, bool is_patient) {
   if (is_patient != poller->is_patient && attend_inner(poller, EPOLL_CTL_MOD, !is_patient) == 0)
     poller->is_patient = is_patient;
-  if (!valk__list_empty(&poller->again))
+}
+
+bool valk__poller_has_more(const valk_poller_t *poller) {
+  return !valk__list_empty(&poller->again) || poller->is_full;
+}
+
+void valk__poller_sleep(valk_poller_t *poller, int timeout_ms, bool is_patient) {
+  valk__poller_attend(poller, is_patient);
+  if (valk__poller_has_more(poller))
     timeout_ms = 0;
+  int most = VALK_POLLER_EVENTS - (poller->inner_count > 0 ? VALK_POLLER_INNER_EVENTS : 0);
   poller->event_count = 0;
-  if (wait_for(poller, poller->epoll, timeout_ms) && (poller->is_patient || inner_is_ready(poller)))
-    wait_for(poller, poller->inner, 0);
+  wait_for(poller, poller->epoll, most, timeout_ms);
+  if (poller->inner_count > 0 && (poller->is_patient || inner_is_ready(poller)))
+    wait_for(poller, poller->inner, VALK_POLLER_EVENTS, 0);
+  poller->is_full = poller->is_patient && poller->event_count == VALK_POLLER_EVENTS;
 }
 
 /* It is told of by the other epoll at once what it is ready for, so that nothing is missed. */
@@ -88,6 +99,7 @@ static void move(valk_poller_t *poller, valk_poll_t *poll, bool can_wait) {
     return;
   epoll_ctl(from, EPOLL_CTL_DEL, poll->fd, NULL);
   poll->can_wait = can_wait;
+  poller->inner_count += can_wait ? 1u : -1u;
 }
 
 void valk__poll_can_wait(valk_poller_t *poller, valk_poll_t *poll) {
@@ -164,6 +176,7 @@ void valk__poll_close(valk_poller_t *poller, valk_poll_t *poll) {
   /* A child that is being started may hold a copy of the socket: closing alone would leave it told
    * of. */
   epoll_ctl(poll->can_wait ? poller->inner : poller->epoll, EPOLL_CTL_DEL, poll->fd, NULL);
+  poller->inner_count -= poll->can_wait;
   close(poll->fd);
   valk__list_remove(&poll->link);
   valk__list_append(&poller->closed, &poll->link);

@@ -40,13 +40,18 @@ struct valk_poll {
 };
 
 #define VALK_POLLER_EVENTS 256
+/* Of these, kept for sockets that can wait, where there are any: others that are always ready in
+ * numbers would leave them none. */
+#define VALK_POLLER_INNER_EVENTS 64
 
 typedef struct {
   int epoll;
   int inner;       /* the epoll of sockets that can wait */
   bool is_patient; /* the inner epoll does not end the sleep */
-  int word;        /* an eventfd */
-  unsigned count;  /* of sockets, those included that are to be told of their end */
+  bool is_full;    /* of those that do not end it more may be ready than were told of */
+  unsigned inner_count;
+  int word;       /* an eventfd */
+  unsigned count; /* of sockets, those included that are to be told of their end */
   valk_link_t again;
   valk_link_t closed;
   struct epoll_event events[VALK_POLLER_EVENTS];
@@ -58,9 +63,13 @@ int valk__poller_init(valk_poller_t *poller);
 void valk__poller_deinit(valk_poller_t *poller);
 /* Ends the sleep, or the next one. Any thread. */
 void valk__poller_wake(valk_poller_t *poller);
-/* Sleeps until something is ready, |timeout_ms| at most (-1: for ever), and not at all where a
- * socket has asked to be called again. |is_patient|: sockets that can wait do not end the sleep,
- * and are looked for when it has ended. */
+/* Whether sockets that can wait end the sleep (not |is_patient|) from now on, or are looked for
+ * when it has ended. */
+void valk__poller_attend(valk_poller_t *poller, bool is_patient);
+/* There is somebody to be called for whom no sleep ends: who has asked to be called again, say. */
+bool valk__poller_has_more(const valk_poller_t *poller);
+/* Sleeps until something is ready, |timeout_ms| at most (-1: for ever), and not at all where there
+ * is more. |is_patient|: as valk__poller_attend. */
 void valk__poller_sleep(valk_poller_t *poller, int timeout_ms, bool is_patient);
 /* Calls who is ready. */
 void valk__poller_call(valk_poller_t *poller);

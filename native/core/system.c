@@ -210,6 +210,8 @@ void valk__system_await(valk_system_t *system, uv_sem_t *done) {
   }
   for (int next_ms = 0; uv_sem_trywait(done) != 0;)
     next_ms = valk__thread_turn(&system->threads[0], next_ms);
+  /* The host knows the last of its own turns alone. */
+  valk__poller_wake(&system->threads[0].poller);
 }
 
 const valk_config_t *valk_system_config(const valk_system_t *system) {

@@ -373,7 +373,8 @@ static bool is_patient(const valk_thread_t *thread) {
 /* From now on signals have to wake us. Milliseconds that the thread may sleep. */
 static int end_awake(valk_thread_t *thread) {
   atomic_store(&thread->asleep, true);
-  bool awake = thread->again || atomic_load(&thread->signals) != 0;
+  bool awake =
+      thread->again || atomic_load(&thread->signals) != 0 || valk__poller_has_more(&thread->poller);
   thread->again = false;
   return awake ? 0 : sleep_ms(thread, is_patient(thread) ? PATIENCE_MS : HEARTBEAT_MS);
 }
@@ -410,10 +411,17 @@ static void run(void *argument) {
 int valk__thread_turn(valk_thread_t *thread, int timeout_ms) {
   valk_spares_t *before = valk_ledger_switch(&thread->spares);
   begin_turn(thread, timeout_ms);
-  int next_ms = complete_turn(thread) ? end_awake(thread) : 0;
+  int next_ms = complete_turn(thread) ? end_awake(thread) : HEARTBEAT_MS;
   if (thread->ended) {
     valk_ledger_keep(NULL);
     valk__blocks_trim();
+  } else {
+    /* The host sleeps in our place: what would end our sleep has to end its own. */
+    valk__poller_attend(&thread->poller, is_patient(thread));
+    if (next_ms == 0) {
+      valk__poller_wake(&thread->poller);
+      next_ms = HEARTBEAT_MS;
+    }
   }
   valk_ledger_switch(before);
   return next_ms;

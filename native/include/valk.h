@@ -305,13 +305,13 @@ int valk_system_start(const valk_config_t *config, valk_system_t **system, char 
 /* A system without threads of its own (|io_threads| 0) lives on the thread that started it, the one
  * that stands for both "any" and "engine" thread in this header: whoever waits there for something
  * else in the meantime lets nobody be served. The caller turns it whenever the descriptor is
- * readable, and after so many milliseconds as the last turn said. Callbacks come from inside of a
- * turn, and of calls that have to wait for something: none of them may call into the system what is
- * not the engine's to call. */
+ * readable, and so many milliseconds after its last turn as that has said. Callbacks come from
+ * inside of a turn, and of calls that have to wait for something: none of them may call into the
+ * system what is not the engine's to call. */
 /* Readable when a turn is due; valid until valk_system_free. -1 for a system with threads. */
 int valk_system_descriptor(const valk_system_t *system);
 /* Takes in what is ready, hands it to the consumers, writes what they have answered. Does not
- * sleep. Milliseconds after which the next turn is due, ready or not: 0 to 250. */
+ * sleep. Milliseconds after which the next turn is due, ready or not: 1 to 250. */
 int valk_system_turn(valk_system_t *system);
 /* Any. Consumers must be added before a server names them and stay valid until removed. Removing
  * answers or resets what the consumer holds, on every thread, and returns when no callback of it

@@ -370,6 +370,7 @@ static void with_routes(valk_server_options_t *options) {
   options->route_count = 2;
   options->live_path = "/livez";
   options->ready_path = "/readyz";
+  options->js_stall_timeout_ms = 100;
 }
 
 TEST(answers_static_routes_and_health_without_an_arena) {
@@ -396,9 +397,13 @@ TEST(answers_static_routes_and_health_without_an_arena) {
   ASSERT_EQ(client.streams[live].status, 200);
   ASSERT_EQ(client.streams[ready].status, 200);
   atomic_store(&rig.last_turn, 1);
-  live = client_request(&client, "GET", "/livez", NULL, -1);
-  ASSERT(client_wait(&client, live, 5000));
-  ASSERT_EQ(client.streams[live].status, uv_hrtime() / 1000000 > 30001 ? 503 : 200);
+  for (int i = 0; client.streams[live].status == 200; i++) {
+    ASSERT_LT(i, 500);
+    uv_sleep(10);
+    live = client_request(&client, "GET", "/livez", NULL, -1);
+    ASSERT(client_wait(&client, live, 5000));
+  }
+  ASSERT_EQ(client.streams[live].status, 503);
   rig_release(&rig);
   ASSERT(client_wait_all(&client, 5000));
   client_close(&client);

@@ -262,6 +262,29 @@ TEST(health_holds_after_the_machine_stood_still) {
   rig_stop(&rig);
 }
 
+static void with_little_patience(valk_server_options_t *options) {
+  with_health(options);
+  options->js_stall_timeout_ms = 500;
+}
+
+TEST(javascript_that_nobody_has_woken_does_not_stall) {
+  rig_start(&rig, NULL, with_little_patience);
+  atomic_store(&rig.answers_poke, true);
+  atomic_store(&rig.last_turn, clock_ms());
+  for (int i = 0; i < 5; i++) {
+    uv_sleep(300); /* a heartbeat: what follows is no standstill */
+    jump(1500);
+    ASSERT_EQ(probe("/livez"), 200);
+  }
+  atomic_store(&rig.answers_poke, false);
+  while (probe("/livez") == 200)
+    uv_sleep(10);
+  ASSERT_GT(clock_ms() - atomic_load(&rig.last_turn), 1500);
+  atomic_store(&rig.answers_poke, true);
+  RIG_UNTIL(probe("/livez") == 200);
+  rig_stop(&rig);
+}
+
 /* ---- the date ---- */
 
 /* Not time(), which lags behind by up to a tick: within the first one of a second it says the last.

@@ -203,6 +203,77 @@ TEST(poller_is_patient_with_those_that_can_wait) {
   valk__poller_deinit(&poller);
 }
 
+/* More than one round tells of. */
+static end_t crowd[VALK_POLLER_EVENTS + 44];
+#define CROWD (sizeof(crowd) / sizeof(crowd[0]))
+
+static void open_crowd(void) {
+  ASSERT_OK(valk__poller_init(&poller));
+  for (size_t i = 0; i < CROWD; i++)
+    open_end(&crowd[i], false);
+  round_trip();
+  round_trip();
+}
+
+static void close_crowd(void) {
+  for (size_t i = 0; i < CROWD; i++)
+    close_end(&crowd[i]);
+}
+
+static void say_to_crowd(void) {
+  for (size_t i = 0; i < CROWD; i++)
+    say(&crowd[i], "x");
+}
+
+static unsigned calls_of_crowd(void) {
+  unsigned calls = 0;
+  for (size_t i = 0; i < CROWD; i++)
+    calls += crowd[i].calls;
+  return calls;
+}
+
+TEST(poller_leaves_room_for_those_that_can_wait) {
+  end_t end;
+  open_crowd();
+  open_end(&end, false);
+  round_trip();
+  for (int is_patient = 0; is_patient < 2; is_patient++) {
+    valk__poll_can_wait(&poller, &end.poll);
+    patient_round(0);
+    ASSERT_TRUE(end.poll.can_wait);
+    unsigned calls = end.calls, rounds = 0;
+    for (say(&end, "one"); end.calls == calls; rounds++) {
+      say_to_crowd();
+      valk__poller_sleep(&poller, -1, is_patient);
+      valk__poller_call(&poller);
+      ASSERT_LT(rounds, 3u);
+    }
+  }
+  close_end(&end);
+  ASSERT_EQ(poller.inner_count, 0u);
+  close_crowd();
+  valk__poller_deinit(&poller);
+}
+
+TEST(poller_does_not_sleep_while_some_that_can_wait_had_no_room) {
+  open_crowd();
+  for (size_t i = 0; i < CROWD; i++)
+    valk__poll_can_wait(&poller, &crowd[i].poll);
+  for (bool first = true; first || valk__poller_has_more(&poller); first = false)
+    patient_round(0);
+  unsigned calls = calls_of_crowd();
+  say_to_crowd();
+  patient_round(0);
+  ASSERT_EQ(calls_of_crowd(), calls + VALK_POLLER_EVENTS);
+  ASSERT_TRUE(valk__poller_has_more(&poller));
+  valk__poller_sleep(&poller, -1, true); /* does not */
+  valk__poller_call(&poller);
+  ASSERT_EQ(calls_of_crowd(), calls + CROWD);
+  ASSERT_FALSE(valk__poller_has_more(&poller));
+  close_crowd();
+  valk__poller_deinit(&poller);
+}
+
 static void wake(void *argument) {
   (void) argument;
   valk__poller_wake(&poller);

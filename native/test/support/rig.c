@@ -365,9 +365,11 @@ static void on_wake(void *data, unsigned thread) {
 
 static uint64_t last_turn(void *data, bool poke) {
   rig_t *rig = data;
-  (void) poke;
+  uint64_t now = uv_hrtime() / 1000000 + valk__fault_ahead_ms();
+  if (poke && atomic_load(&rig->answers_poke))
+    atomic_store(&rig->last_turn, now);
   uint64_t at = atomic_load(&rig->last_turn);
-  return at != 0 ? at : uv_hrtime() / 1000000 + valk__fault_ahead_ms();
+  return at != 0 ? at : now;
 }
 
 typedef struct {

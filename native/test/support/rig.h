@@ -44,8 +44,9 @@ typedef struct {
   atomic_uint requests, drops, aborts, ends, turns, body_bytes, released;
   atomic_bool releasing;
   atomic_bool unpin;
-  atomic_ullong last_turn;
-  uv_thread_t host; /* of a system without threads */
+  atomic_ullong last_turn;  /* 0: now, always */
+  atomic_bool answers_poke; /* by a turn */
+  uv_thread_t host;         /* of a system without threads */
   uv_sem_t started, done;
   int word; /* an eventfd: there is a task */
   void (*task)(void *argument);
