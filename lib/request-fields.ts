@@ -4,6 +4,8 @@
  * from request to request, they often serve the next request as well.
  */
 
+import { cut } from './request-head.js';
+
 /** A name that was found good, in one of its spellings. */
 interface KnownName {
   /** In lower case. */
@@ -99,7 +101,7 @@ export function findField(text: string, name: string): string | null | undefined
   if (marked !== text) markFields(text);
   if (known.marking !== marking) locate(text, known);
   const { at } = known;
-  if (at >= 0) return text.slice(marks[at + 2], marks[at + 3]);
+  if (at >= 0) return cut(text, marks[at + 2] as number, marks[at + 3] as number);
   return at === NONE ? null : join(text, known);
 }
 
@@ -114,7 +116,7 @@ function locate(text: string, known: KnownName): void {
 function join(text: string, known: KnownName): string {
   const values: string[] = [];
   for (let at = 0; at < used; at += WORDS) {
-    if (isAt(text, at, known)) values.push(text.slice(marks[at + 2], marks[at + 3]));
+    if (isAt(text, at, known)) values.push(cut(text, marks[at + 2] as number, marks[at + 3] as number));
   }
   return values.join(', ');
 }

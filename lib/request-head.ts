@@ -24,6 +24,21 @@ export function fieldsStart(head: string): number {
   return nextLine(head, nextLine(head, nextLine(head, schemeStart(head))));
 }
 
+/** A longer text is a large one. */
+const LARGE_LENGTH = 2048;
+/** What is shorter V8 copies by itself. */
+const SLICE_LENGTH = 13;
+
+/**
+ * A part of |text|, in Latin-1. What V8 cuts out of a string keeps all of it, so that a value which outlives its request
+ * would keep a large head in memory: that is copied.
+ */
+export function cut(text: string, start: number, end: number): string {
+  const part = text.slice(start, end);
+  const keepsMuch = text.length > LARGE_LENGTH && part.length >= SLICE_LENGTH && part.length * 2 < text.length;
+  return keepsMuch ? Buffer.from(part, 'latin1').toString('latin1') : part;
+}
+
 /**
  * Appends fields to |headers|, each by itself.
  *
@@ -35,7 +50,7 @@ export function appendFields(headers: Pick<Headers, 'append'>, text: string, sta
   while (position < text.length) {
     const nameEnd = text.indexOf('\n', position);
     const valueEnd = text.indexOf('\n', nameEnd + 1);
-    headers.append(text.slice(position, nameEnd), text.slice(nameEnd + 1, valueEnd));
+    headers.append(cut(text, position, nameEnd), cut(text, nameEnd + 1, valueEnd));
     position = valueEnd + 1;
   }
 }

@@ -52,26 +52,26 @@ export class RequestHeaders {
     return findField(this.#fields, name);
   }
 
-  get(name: string): string | null {
-    const value = this.#find(name);
-    return value === undefined ? this.#filled().get(name) : value;
+  get(...args: Parameters<Headers['get']>): string | null {
+    const value = this.#find(args[0]);
+    return value === undefined ? this.#filled().get(...args) : value;
   }
 
-  has(name: string): boolean {
-    const value = this.#find(name);
-    return value === undefined ? this.#filled().has(name) : value !== null;
+  has(...args: Parameters<Headers['has']>): boolean {
+    const value = this.#find(args[0]);
+    return value === undefined ? this.#filled().has(...args) : value !== null;
   }
 
-  append(name: string, value: string): void {
-    this.#filled().append(name, value);
+  append(...args: Parameters<Headers['append']>): void {
+    this.#filled().append(...args);
   }
 
-  set(name: string, value: string): void {
-    this.#filled().set(name, value);
+  set(...args: Parameters<Headers['set']>): void {
+    this.#filled().set(...args);
   }
 
-  delete(name: string): void {
-    this.#filled().delete(name);
+  delete(...args: Parameters<Headers['delete']>): void {
+    this.#filled().delete(...args);
   }
 
   getSetCookie(): string[] {
@@ -101,8 +101,11 @@ export class RequestHeaders {
   }
 
   [inspect.custom](_depth: number, options: object): string {
-    return `Headers ${inspect(Object.fromEntries(this.entries()), options)}`;
+    return inspect(this.#filled(), options);
   }
 }
+
+// It is the standard's, by its prototype.
+Reflect.deleteProperty(RequestHeaders.prototype, 'constructor');
 
 Object.setPrototypeOf(RequestHeaders.prototype, StandardHeaders.prototype);

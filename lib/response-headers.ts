@@ -7,6 +7,8 @@ export const rendered = {
   contentLength: -1,
   /** Whether there is a `content-type`. */
   hasContentType: false,
+  /** Whether each field that was given became one line. */
+  asGiven: true,
 };
 
 /** What is done with fields of a name. */
@@ -50,13 +52,15 @@ const CONNECTION_FIELDS = new Set(['connection', 'keep-alive', 'proxy-connection
 export function renderFields(headers: HeadersInput | null | undefined): string {
   rendered.contentLength = -1;
   rendered.hasContentType = false;
+  rendered.asGiven = true;
   if (headers === undefined || headers === null) return '';
   if (typeof headers !== 'object') throw new TypeError(`headers must be an object, not a ${typeof headers}`);
-  const found: Found = { contentLength: -1, hasContentType: false };
+  const found: Found = { contentLength: -1, hasContentType: false, asGiven: true };
   const fields = Symbol.iterator in headers ? renderPairs(headers, found) : renderObject(headers, found);
   // Only now: the input's own getters and iterators may have come here for an answer of their own.
   rendered.contentLength = found.contentLength;
   rendered.hasContentType = found.hasContentType;
+  rendered.asGiven = found.asGiven;
   return fields;
 }
 
@@ -98,7 +102,10 @@ function appendField(fields: string, name: string, value: HeaderValue, found: Fo
   if (known.treatment === 'type') found.hasContentType ||= value !== undefined;
   if (value === known.value) return appendLine(fields, known);
   if (typeof value === 'string' || typeof value === 'number') {
-    if (known.treatment === 'drop') return fields;
+    if (known.treatment === 'drop') {
+      found.asGiven = false;
+      return fields;
+    }
     if (known.treatment === 'length') {
       readLength(value, found);
       return fields;
@@ -112,6 +119,7 @@ function appendField(fields: string, name: string, value: HeaderValue, found: Fo
     }
     return fields + line;
   }
+  found.asGiven = false;
   if (value === undefined) return fields;
   if (!Array.isArray(value)) throw new TypeError(`header ${known.name} must be a string, a number or an array of them`);
   let all = fields;

@@ -58,8 +58,12 @@ export class LightResponse extends (Blank as unknown as new () => object) {
 
   static json(data: unknown, init?: ResponseInit): object {
     const text: string | undefined = JSON.stringify(data);
+    if (text !== undefined) {
+      const light = new LightResponse(text, init, 'application/json');
+      if (light.#parts !== undefined) return light;
+    }
     // The platform's own says what is wrong.
-    return text === undefined ? NativeResponse.json(data, init) : new LightResponse(text, init, 'application/json');
+    return NativeResponse.json(data, init);
   }
 
   /**
@@ -144,6 +148,8 @@ function partsOf(body: unknown, init: ResponseInit | null | undefined, type: str
   if (typeof statusText !== 'string' || !STATUS_TEXT.test(statusText)) return undefined;
   try {
     let fields = renderFields(headers as HeadersInput | undefined);
+    // What is left out of an answer, or made several fields of, the platform's keeps as it is.
+    if (!rendered.asGiven) return undefined;
     if (typeof whole === 'string' && !rendered.hasContentType) fields += `content-type\n${type}\n`;
     return { status, statusText, fields, contentLength: rendered.contentLength, body: whole, used: false };
   } catch {

@@ -1,3 +1,5 @@
+import { type OptionSet, readOptions } from './options.js';
+
 /** How long `close()` and `stop()` let requests finish unless told otherwise. */
 export const DEFAULT_STOP_TIMEOUT_MS = 10_000;
 
@@ -22,16 +24,20 @@ export interface StopOptions {
 
 function milliseconds(name: keyof StopOptions, value: unknown, most: number): number {
   if (typeof value !== 'number' || !(value >= 0)) {
-    throw new RangeError(`${name} must be a number of milliseconds, 0 or more`);
+    const error = new RangeError(`${name} must be a number of milliseconds, 0 or more`);
+    throw Object.assign(error, { code: 'ERR_VALK_AIO_CONFIG', field: name });
   }
   return Math.min(Math.floor(value), most);
 }
 
-/** @throws RangeError */
+const STOP_OPTIONS: OptionSet<keyof StopOptions> = { whole: 'options', prefix: '', names: ['delayMs', 'timeoutMs'] };
+
+/** @throws RangeError for a time that is none, AioConfigError for what else is wrong; both have a `code` and a `field` */
 export function checkStopOptions(options: StopOptions | undefined): { delayMs: number; timeoutMs: number } {
+  const given = readOptions(options ?? {}, STOP_OPTIONS);
   return {
-    delayMs: milliseconds('delayMs', options?.delayMs ?? 0, MAX_DELAY_MS),
-    timeoutMs: milliseconds('timeoutMs', options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS, 0xffff_ffff),
+    delayMs: milliseconds('delayMs', given.get('delayMs') ?? 0, MAX_DELAY_MS),
+    timeoutMs: milliseconds('timeoutMs', given.get('timeoutMs') ?? DEFAULT_STOP_TIMEOUT_MS, 0xffff_ffff),
   };
 }
 

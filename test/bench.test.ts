@@ -49,6 +49,8 @@ test('median, percentile, summary and ratio', async (t) => {
   t.is(percentile([7], 0), 7);
   t.deepEqual(summarize([5, undefined, 1, Number.NaN, 3]), { median: 3, min: 1, max: 5 });
   t.is(summarize([undefined, Number.NaN]), null);
+  const never = Number.POSITIVE_INFINITY;
+  t.deepEqual(summarize([never, 19, never]), { median: never, min: 19, max: never });
   t.is(ratio(3, 4), 0.75);
   t.true(Number.isNaN(ratio(3, 0)));
 });
@@ -58,6 +60,7 @@ test('numbers are written with three digits', async (t) => {
   t.deepEqual([0.1234, 1.234, 12.34, 123.4, 1234, 0].map(formatNumber), ['0.123', '1.23', '12.3', '123', '1,234', '0']);
   t.is(formatNumber(Number.NaN), '–');
   t.is(formatNumber(null), '–');
+  t.is(formatNumber(Number.POSITIVE_INFINITY), '∞');
 });
 
 const made = {

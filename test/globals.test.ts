@@ -79,6 +79,24 @@ test('a light Response has all that a Response has', async (t) => {
   t.is(Object.prototype.toString.call(light), '[object Response]');
 });
 
+test('fields that an answer leaves out, or makes several of, are in a Response as the platform has them', async (t) => {
+  const inits = [
+    { connection: 'close', a: 'b' },
+    { a: undefined, b: ['1', '2'], c: 3 },
+    { a: [] },
+    [['upgrade', 'h2c']],
+  ] as unknown as Record<string, string>[];
+  for (const headers of inits) {
+    const given = { status: 201, headers };
+    t.deepEqual([...new Response('x', given).headers], [...new NativeResponse('x', given).headers]);
+    t.deepEqual([...Response.json([1], given).headers], [...NativeResponse.json([1], given).headers]);
+  }
+  const answer = await ask(() => new Response('x', { headers: inits[0] as Record<string, string> }));
+  t.is(answer.headers.get('a'), 'b');
+  t.is(answer.headers.get('connection'), null);
+  t.is(answer.text, 'x');
+});
+
 test('a light Response refuses what a Response refuses', (t) => {
   const bad: ConstructorParameters<typeof Response>[] = [
     ['a', { status: 99 }],

@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import test from 'ava';
+import { AioConfigError } from 'valk-aio';
 import { cert, key } from './helpers/certificate.js';
 import { ask, open, openAll, outcome, send, until } from './helpers/client.js';
 import { pattern, sha256 } from './helpers/lab.js';
@@ -34,7 +35,16 @@ test('a timeout that is none is thrown, and nothing is stopped', async (t) => {
     if (timeoutMs !== null) {
       t.throws(() => aio.stop(options), { instanceOf: RangeError });
       t.throws(() => server.close(options), { instanceOf: RangeError });
+      t.throws(() => aio.stop(options), { code: 'ERR_VALK_AIO_CONFIG', message: /^timeoutMs / });
     }
+  }
+  for (const [options, message] of [
+    [{ timeout: 0 }, 'timeout is not a known option; did you mean timeoutMs?'],
+    [5000, 'options must be a plain object, not a number'],
+    ['SIGTERM', 'options must be a plain object, not a string'],
+  ] as const) {
+    t.throws(() => aio.stop(options as object), { instanceOf: AioConfigError, message });
+    t.throws(() => server.close(options as object), { instanceOf: AioConfigError, message });
   }
   t.is((await ask(await open(t, url), '/')).status, 200);
   await aio.stop({ timeoutMs: Number.POSITIVE_INFINITY });

@@ -1,3 +1,6 @@
+import { inspect } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import fc from 'fast-check';
 import { RequestHeaders } from '../lib/request-headers.js';
@@ -75,6 +78,9 @@ test('they are Headers to whoever asks, and to the constructors of the web', (t)
   const fresh = (): Headers => make(fields).ours;
   t.true(fresh() instanceof Headers);
   t.is(Object.prototype.toString.call(fresh()), '[object Headers]');
+  t.is(fresh().constructor, Headers);
+  t.is(inspect(fresh()), inspect(make(fields).standard));
+  t.is(inspect({ a: { b: fresh() } }, { depth: 1 }), inspect({ a: { b: make(fields).standard } }, { depth: 1 }));
   t.deepEqual(Object.keys(fresh()), []);
   t.is(new Headers(fresh()).get('a'), '1');
   t.is(new Request('http://localhost', { headers: fresh() }).headers.get('a'), '1');
@@ -83,6 +89,55 @@ test('they are Headers to whoever asks, and to the constructors of the web', (t)
   t.deepEqual([...fresh().values()], ['1', 'b', 'c']);
   t.deepEqual([...fresh().entries()], [...fresh()]);
   t.deepEqual(fresh().getSetCookie(), ['b', 'c']);
+  // What does not know them for the standard's is told so, and does not find them empty.
+  t.throws(() => Headers.prototype.get.call(fresh(), 'a'), { instanceOf: TypeError });
+});
+
+test('arguments that are missing are refused as the standard refuses them', (t) => {
+  const { ours, standard } = make([['undefined', '1']]);
+  for (const name of ['get', 'has', 'set', 'append', 'delete'] as const) {
+    for (const given of name === 'set' || name === 'append' ? [[], ['a']] : [[]]) {
+      const expected = t.throws(() => (standard[name] as (...args: string[]) => unknown)(...given));
+      t.throws(() => (make([['undefined', '1']]).ours[name] as (...args: string[]) => unknown)(...given), {
+        message: expected?.message ?? '',
+      });
+    }
+  }
+  t.is(ours.get(undefined as unknown as string), '1');
+});
+
+test('a value that outlives its request does not keep a large head', (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const used = (): number => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const ways: ((headers: Headers) => string | null)[] = [
+    (headers) => headers.get('x-session'),
+    (headers) => headers.get('x-twice'),
+    (headers) => new Map(headers).get('x-session') ?? null,
+  ];
+  for (const way of ways) {
+    const kept: (string | null)[] = [];
+    const before = used();
+    for (let index = 0; index < 200; index += 1) {
+      const { head } = new FakeExchange({
+        fields: [
+          ['cookie', `${index}`.padEnd(30_000, 'a')],
+          ['x-session', `session ${index}`.padEnd(25, 'b')],
+          ['x-twice', `value ${index}`.padEnd(25, 'c')],
+          ['x-twice', `other ${index}`.padEnd(25, 'd')],
+        ],
+      });
+      // Latin-1 in one piece, as the engine's text is.
+      const ours = new RequestHeaders(Buffer.from(head, 'latin1').toString('latin1'));
+      kept.push(way(ours as unknown as Headers));
+    }
+    t.true(kept.every((text) => text !== null && text.length >= 25));
+    const bytes = (used() - before) / kept.length;
+    t.true(bytes < 5000, `${bytes} bytes each`);
+  }
 });
 
 test('forEach gives its callback what it gives with the standard', (t) => {

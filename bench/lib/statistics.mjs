@@ -14,9 +14,9 @@ export function percentile(sorted, share) {
   return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
 }
 
-/** Median, smallest and largest of the values that are numbers; null where there is none. */
+/** Median, smallest and largest of the values that are numbers, also without end; null where there is none. */
 export function summarize(values) {
-  const known = values.filter((value) => Number.isFinite(value));
+  const known = values.filter((value) => typeof value === 'number' && !Number.isNaN(value));
   if (known.length === 0) return null;
   return { median: median(known), min: Math.min(...known), max: Math.max(...known) };
 }
@@ -26,9 +26,10 @@ export function ratio(value, base) {
   return base > 0 ? value / base : Number.NaN;
 }
 
-/** Three significant digits, no exponent: 0.123, 1.23, 12.3, 1,230. */
+/** Three significant digits, no exponent: 0.123, 1.23, 12.3, 1,230; ∞ for what had no end. */
 export function formatNumber(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return '–';
+  if (value === null || value === undefined || Number.isNaN(value)) return '–';
+  if (!Number.isFinite(value)) return '∞';
   if (value === 0) return '0';
   const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
   return value.toLocaleString('en-US', {

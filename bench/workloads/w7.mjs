@@ -42,7 +42,7 @@ export const workloads = [
           'health p99 ms, open': ms(result.openP99Us),
           'health p99 ms, new': ms(result.newP99Us),
           'health unanswered': result.unanswered,
-          'normal after ms': result.recoveryMs < 0 ? Number.NaN : result.recoveryMs,
+          'normal after ms': result.recoveryMs < 0 ? Number.POSITIVE_INFINITY : result.recoveryMs,
           'client CPU s': result.clientCpuSeconds,
         };
       } finally {
