@@ -267,9 +267,10 @@ static uint64_t monotonic_s(void) {
 
 static bool make_ticket_key(valk__tls_ticket_key_t *key, uint64_t now_s) {
   key->created_s = now_s;
-  return RAND_bytes(key->name, sizeof key->name) == 1 &&
-         RAND_priv_bytes(key->cipher_key, sizeof key->cipher_key) == 1 &&
-         RAND_priv_bytes(key->mac_key, sizeof key->mac_key) == 1;
+  key->is_made = RAND_bytes(key->name, sizeof key->name) == 1 &&
+                 RAND_priv_bytes(key->cipher_key, sizeof key->cipher_key) == 1 &&
+                 RAND_priv_bytes(key->mac_key, sizeof key->mac_key) == 1;
+  return key->is_made;
 }
 
 /* Rotation waits for the first ticket that needs it: no timer, and no key that nobody uses. */
@@ -296,7 +297,7 @@ static int find_ticket_key(valk_tls_context_t *context, const uint8_t *name,
   for (unsigned i = 0; i < VALK_TLS_TICKET_KEYS && found < 0; i++) {
     const valk__tls_ticket_key_t *candidate = &context->ticket_keys[i];
     bool right = name ? memcmp(candidate->name, name, sizeof candidate->name) == 0 : i == 0;
-    if (right && now_s - candidate->created_s < VALK_TLS_TICKET_LIFETIME_S) {
+    if (right && candidate->is_made && now_s - candidate->created_s < VALK_TLS_TICKET_LIFETIME_S) {
       *key = *candidate;
       found = (int) i;
     }

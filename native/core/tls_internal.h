@@ -18,6 +18,7 @@
 #define VALK_TLS_TICKET_KEYS (VALK_TLS_TICKET_LIFETIME_S / VALK_TLS_TICKET_ROTATION_S)
 
 typedef struct {
+  bool is_made; /* else nobody's, and zeros, which everybody knows */
   uint64_t created_s;
   uint8_t name[16]; /* what a ticket names its key by (RFC 5077, section 4) */
   uint8_t cipher_key[32];

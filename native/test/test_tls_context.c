@@ -37,6 +37,28 @@ static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **sess
   return resumed;
 }
 
+/* Keys come as the old ones age. What is in the places of those that have not come yet, everybody
+ * could seal tickets with. */
+TEST(tls_tickets_of_keys_that_were_never_made_are_refused) {
+  for (int i = 0; i < 2; i++) {
+    valk_tls_context_t *context = peer_context(peer_ec_key());
+    valk_tls_context_t *forger = peer_context(peer_ec_key());
+    fake_now_s = 100; /* a machine that has started just now */
+    context->now_s = forger->now_s = fake_clock;
+    context->ticket_keys[0].created_s = fake_now_s;
+    memset(&forger->ticket_keys[0], 0, sizeof(forger->ticket_keys[0]));
+    forger->ticket_keys[0].is_made = true;
+    SSL_SESSION *session = NULL;
+    ASSERT_FALSE(resumes(forger, versions[i], &session));
+    ASSERT_TRUE(resumes(forger, versions[i], &session));
+    ASSERT_FALSE(resumes(context, versions[i], &session));
+    SSL_SESSION_free(session);
+    fake_now_s = 1000000;
+    valk_tls_context_unref(forger);
+    valk_tls_context_unref(context);
+  }
+}
+
 TEST(tls_tickets_resume_a_session) {
   valk_tls_context_t *context = peer_context(peer_ec_key());
   valk_tls_context_t *stranger = peer_context(peer_ec_key());
