@@ -5,9 +5,10 @@ import { pattern, sha256 } from './helpers/lab.js';
 import { RawClient, SETTING } from './helpers/raw-client.js';
 import { ServerProcess } from './helpers/server-process.js';
 
-test('without a buffer reading stops and goes on later: no byte is lost, and nobody is left waiting', async (t) => {
+const withoutBuffer = test.macro(async (t, ioThreads: number) => {
   // Sixteen buffers for sixteen connections, and two of them are for writing alone.
-  const server = await ServerProcess.start(t, { maxConnections: 16, tcpBufferPoolSize: 16, writeTimeoutMs: 600_000 });
+  const pools = { maxConnections: 16, tcpBufferPoolSize: 16 };
+  const server = await ServerProcess.start(t, { ...pools, ioThreads, writeTimeoutMs: 600_000 });
   // Clients that read nothing hold a buffer each with what their sockets do not take.
   const idle: RawClient[] = [];
   for (let count = 0; count < 13; count++) {
@@ -67,6 +68,10 @@ test('without a buffer reading stops and goes on later: no byte is lost, and nob
   );
   t.is((await server.stats()).connection.active, 16);
 });
+
+const WITHOUT_BUFFER = 'without a buffer reading stops and goes on later: no byte is lost, and nobody is left waiting';
+test(WITHOUT_BUFFER, withoutBuffer, 1);
+test(`${WITHOUT_BUFFER}, on two threads`, withoutBuffer, 2);
 
 test('tcpBufferPoolSize is what there is, however many want to read at once', async (t) => {
   const server = await ServerProcess.start(t, { maxConnections: 16, tcpBufferPoolSize: 16 });

@@ -58,7 +58,6 @@ inline admit(kind) {
 
 /* valk__admission_run, with |turns| as the requests that wait. */
 inline admission_run() {
-  stopped = false;
   do
   :: turns[0] == 0 && (turns[1] == 0 || body_blocked) -> break
   :: turns[0] > 0 || (turns[1] > 0 && !body_blocked) ->
@@ -69,19 +68,19 @@ inline admission_run() {
      take_arena(kind == 1);
      if
      :: taken -> turn = 1 - kind; turns[kind]--; admit(kind)
-     :: !taken && arena_blocked -> stopped = true; break
+     :: !taken && arena_blocked -> break
      :: else
      fi
   od;
   if
-  :: !stopped && turns[0] == 0 && turns[1] == 0 -> settle(ARENAS, 0)
+  :: turns[0] == 0 && turns[1] == 0 -> settle(ARENAS, 0)
   :: else
   fi;
   if
-  :: !stopped && turns[1] == 0 -> settle(BODIES, 0); body_blocked = false
+  :: turns[1] == 0 -> settle(BODIES, 0); body_blocked = false
   :: else
   fi;
-  atomic { stopped = false; taken = false; kind = 0 }
+  atomic { taken = false; kind = 0 }
 }
 
 /* take_signals */
@@ -116,7 +115,7 @@ proctype thread(byte me) {
   byte come[2], turns[2], held[2];
   byte left, kind, turn;
   byte next = NOBODY;
-  bool taken, was, stopped, arena_blocked, body_blocked;
+  bool taken, was, arena_blocked, body_blocked;
   do
   :: come[0] < REQUESTS || come[1] < REQUESTS -> /* valk__admission_enter */
      atomic {

@@ -179,7 +179,7 @@ void valk__admission_run(valk_thread_t *thread) {
     valk_arena_t *arena = take_arena(thread, kind == 1);
     if (arena == NULL) {
       if (thread->arena_blocked)
-        return;
+        break;
       continue; /* bodies are at their bound, the others are not */
     }
     thread->turn = 1 - kind;
@@ -209,7 +209,8 @@ static void pass_body(valk_request_t *request, valk_arena_t *arena, const uint8_
     request->unconsumed += length;
     result = consumer->on_body(consumer->data, request, body, length);
   }
-  if (result == 0 && body != NULL && request->ended && request->consumer != NULL &&
+  bool told = body == NULL && request->trailers == NULL; /* by the request itself */
+  if (result == 0 && !told && request->ended && request->consumer != NULL &&
       !request->ignore_body) {
     consumer->on_body_end(consumer->data, request);
   }

@@ -362,8 +362,12 @@ void valk_request_consume(valk_request_t *request, size_t bytes) {
   valk__upload_release(request);
   if (request->connection == NULL || request->ended || request->ignore_body)
     return;
+  valk_h2_t *h2 = request->connection->h2;
+  bool was_shut = valk_h2_is_shut(h2, request->stream_id);
   valk__upload_consumed(request, bytes);
-  valk_h2_consume_stream(request->connection->h2, request->stream_id, bytes);
+  valk_h2_consume_stream(h2, request->stream_id, bytes);
+  if (was_shut && !valk_h2_is_shut(h2, request->stream_id))
+    valk__request_restart_receiving(request);
   valk__connection_dirty(request->connection);
 }
 
@@ -371,6 +375,7 @@ void valk_request_ignore_body(valk_request_t *request) {
   if (request->connection == NULL || request->ended || request->ignore_body)
     return;
   request->ignore_body = true;
+  valk__request_stop_receiving(request); /* what comes still nobody waits for */
   valk__request_release_body_place(request);
 }
 

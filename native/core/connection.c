@@ -287,31 +287,39 @@ static take_t take(valk_connection_t *connection, valk_tls_input_t *input) {
   valk_ledger_enter(previous);
   if (valk__connection_leave(connection))
     return ENDED;
-  if (connection->h2 != NULL && valk_h2_wants_write(connection->h2))
+  /* A flush ends who has nothing more to say. */
+  if (connection->h2 != NULL &&
+      (valk_h2_wants_write(connection->h2) || !valk_h2_alive(connection->h2)))
     valk__connection_dirty(connection);
   return connection->finishing ? ENDED : taken;
 }
 
-static void receive(valk_connection_t *connection) {
+/* Where what came before stalled: True, it may read on. */
+static bool take_rest(valk_connection_t *connection) {
+  if (connection->in == NULL)
+    return true;
+  valk_tls_input_t input = {connection->in, connection->in_length, connection->in_used};
+  take_t taken = take(connection, &input);
+  if (connection->closing)
+    return false;
+  connection->in_used = (uint32_t) input.used;
+  if (taken == STALLED)
+    return false;
+  valk__connection_put_buffer(connection, &connection->in);
+  return taken == TAKEN;
+}
+
+/* |buffer|: to read into, which is given back here; NULL, one is taken. */
+static void receive(valk_connection_t *connection, uint8_t *buffer) {
   valk_thread_t *thread = connection->thread;
   valk_system_t *system = thread->system;
   valk__uploads_begin_read(connection);
-  if (connection->in != NULL) {
-    valk_tls_input_t input = {connection->in, connection->in_length, connection->in_used};
-    take_t taken = take(connection, &input);
-    if (connection->closing)
-      return;
-    connection->in_used = (uint32_t) input.used;
-    if (taken == STALLED)
-      return;
-    valk__connection_put_buffer(connection, &connection->in);
-    if (taken == ENDED)
-      return;
-  }
-  if (valk__listed(&connection->read_wait))
+  if (!take_rest(connection) || valk__listed(&connection->read_wait)) {
+    if (buffer != NULL)
+      valk_slab_put(&system->buffers, buffer);
     return;
-  uint8_t *buffer = NULL;
-  if (valk__list_empty(&thread->buffer_readers)) {
+  }
+  if (buffer == NULL && valk__list_empty(&thread->buffer_readers)) {
     buffer = valk_slab_get(&system->buffers, thread->index, VALK_LEVEL_READ);
   }
   if (buffer == NULL) {
@@ -378,7 +386,7 @@ static void on_ready(valk_poll_t *poll) {
     if (connection->lingering) {
       valk__connection_linger(connection);
     } else if (!connection->finishing) {
-      receive(connection);
+      receive(connection, NULL);
     }
   }
   if (connection->closing)
@@ -396,7 +404,7 @@ void valk__connection_flush(valk_connection_t *connection) {
   /* Room again: TLS may go on with what it could not take. */
   if (connection->in != NULL &&
       (connection->out == NULL || connection->out_sent == connection->out_length)) {
-    receive(connection);
+    receive(connection, NULL);
     if (connection->closing)
       return;
   }
@@ -427,17 +435,12 @@ void valk__connections_serve_buffers(valk_thread_t *thread) {
       if (buffer == NULL)
         return;
     }
-    /* Given back at once: receive takes it again. What counts is that one was free. */
-    valk_slab_put(buffers, buffer);
     valk__buffer_stop_waiting(thread, &connection->read_wait);
-    valk_link_t others;
-    valk__list_init(&others);
-    valk__list_splice(&others, &thread->buffer_readers);
-    receive(connection);
-    valk__list_splice(&others, &thread->buffer_readers);
-    valk__list_splice(&thread->buffer_readers, &others);
-    if (!connection->closing)
-      read_again(connection);
+    receive(connection, buffer);
+    if (connection->closing)
+      continue;
+    read_again(connection);
+    update_phase(connection);
   }
   valk_slab_settle(buffers, thread->index, VALK_LEVEL_READ);
 }

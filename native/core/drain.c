@@ -167,7 +167,7 @@ void valk__connections_evict(valk_thread_t *thread) {
     if (now - oldest->since_ms <= 1000)
       break;
     valk_connection_t *connection = VALK_CONTAINER(oldest, valk_connection_t, phase);
-    if (has_unread(connection))
+    if (connection->health || has_unread(connection))
       continue;
     valk__connection_close(connection, &thread->counters.closed.evicted);
     return;
@@ -178,7 +178,7 @@ void valk__connections_evict(valk_thread_t *thread) {
     if (now - oldest->since_ms < idle->duration_ms / 2)
       return;
     valk_connection_t *connection = VALK_CONTAINER(oldest, valk_connection_t, phase);
-    if (connection->drain_step > 0 || connection->finishing)
+    if (connection->health || connection->drain_step > 0 || connection->finishing)
       continue;
     valk__connection_drain(connection, &thread->counters.closed.evicted);
     thread->draining = true;

@@ -552,8 +552,13 @@ void valk_h2_open_window(valk_h2_t *h2, int32_t stream_id, uint32_t window) {
 }
 
 bool valk_h2_can_send(const valk_h2_t *h2, int32_t stream_id) {
-  return !valk__h2_dead(h2) && nghttp2_session_get_remote_window_size(h2->session) > 0 &&
+  return !valk__h2_dead(h2) &&
          nghttp2_session_get_stream_remote_window_size(h2->session, stream_id) > 0;
+}
+
+bool valk_h2_is_shut(const valk_h2_t *h2, int32_t stream_id) {
+  return !valk__h2_dead(h2) &&
+         nghttp2_session_get_stream_local_window_size(h2->session, stream_id) == 0;
 }
 
 /* ---- its end, and what it knows ---- */

@@ -143,8 +143,10 @@ bool valk_h2_in_header_block(const valk_h2_t *h2);
 bool valk_h2_settled(const valk_h2_t *h2);
 /* Streams that are open. */
 uint32_t valk_h2_open_streams(const valk_h2_t *h2);
-/* True when the peer's windows let the stream send. */
+/* True when the stream's own window lets it send, whatever the connection's does. */
 bool valk_h2_can_send(const valk_h2_t *h2, int32_t stream_id);
+/* True when the window that the stream was given lets its peer send nothing. */
+bool valk_h2_is_shut(const valk_h2_t *h2, int32_t stream_id);
 const valk_h2_counts_t *valk_h2_counts(const valk_h2_t *h2);
 /* The stream's pointer as on_request gave it; NULL when it is gone. */
 void *valk_h2_stream(const valk_h2_t *h2, int32_t stream_id);

@@ -226,9 +226,10 @@ struct valk_system {
   uv_mutex_t lock; /* servers, consumers */
   valk_server_t *servers;
   _Atomic(const valk_consumer_t *) consumers[VALK_MAX_CONSUMERS];
-  atomic_uint_fast64_t overloaded_ms;    /* when the last 503 for overload was given */
-  atomic_uint_fast64_t beat_ms;          /* when the engine last looked after health */
-  atomic_uint_fast64_t resumed_ms;       /* when it went on after it had stood still */
+  atomic_uint_fast64_t overloaded_ms; /* when the last 503 for overload was given */
+  uint64_t pressed_ms;             /* when connections were last asked to make room; thread 0's */
+  atomic_uint_fast64_t beat_ms;    /* when the engine last looked after health */
+  atomic_uint_fast64_t resumed_ms; /* when it went on after it had stood still */
   atomic_uint_fast64_t requests_waiting; /* of all threads */
   atomic_uint peers;                     /* that were made: the next one's serial */
   atomic_uint orphans;                   /* handlers that run without stream and without arena */
@@ -342,6 +343,7 @@ struct valk_connection {
   struct sockaddr_storage remote;
   /* Of the uploads that the read at hand brought bytes of, and whose length is known: their
    * windows, and what they have still to send. */
+  uint64_t data_ms; /* when it last sent of an answer's body */
   uint32_t reading; /* which read that is */
   uint64_t upload_windows, upload_rest;
   valk_deadline_t gathering; /* while |low_water| is above 1 */
@@ -557,6 +559,7 @@ void valk__request_reply_text(valk_request_t *request, uint16_t status, const ch
 void valk__request_too_large(valk_request_t *request, valk_counter_t *cause);
 void valk__request_drop_answer(valk_request_t *request);
 void valk__request_stop_receiving(valk_request_t *request);
+void valk__request_restart_receiving(valk_request_t *request);
 void valk__request_count_status(valk_request_t *request, uint16_t status);
 void valk__request_finished(valk_request_t *request);
 void valk__request_tell(valk_request_t *request, valk_abort_t reason);

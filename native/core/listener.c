@@ -16,6 +16,8 @@
 
 #define ACCEPTS_A_TURN 64
 #define BACKLOG 4096
+/* Less than a heartbeat, which comes four times a second: other deadlines come more often. */
+#define PRESS_EVERY_MS 200u
 
 int valk__listener_bind(valk_listener_t *listener, const char *host, uint16_t port, bool reuse_port,
                         char *error, size_t error_size) {
@@ -286,6 +288,10 @@ uint64_t valk__listener_waiting(const valk_listener_t *listener) {
 
 void valk__listeners_press(valk_thread_t *thread) {
   valk_system_t *system = thread->system;
+  uint64_t now = valk__now_ms(thread);
+  if (now - system->pressed_ms < PRESS_EVERY_MS)
+    return;
+  system->pressed_ms = now;
   bool paused = false, waiting = false;
   uv_mutex_lock(&system->lock);
   for (valk_server_t *server = system->servers; server != NULL; server = server->next) {

@@ -159,6 +159,15 @@ static void rate_expired(valk_deadline_t *deadline) {
 
 static void stall_expired(valk_deadline_t *deadline) {
   valk_request_t *request = VALK_CONTAINER(deadline, valk_request_t, stall);
+  valk_thread_t *thread = request->thread;
+  valk_connection_t *connection = request->connection;
+  bool takes = valk__now_ms(thread) - connection->data_ms <
+               thread->deadlines[VALK_DEADLINE_STALL].duration_ms;
+  if (takes && valk_h2_can_send(connection->h2, request->stream_id)) {
+    /* It is others of its connection that have their turn first (RFC 9218, section 10). */
+    valk__deadline_start(thread, VALK_DEADLINE_STALL, &request->stall);
+    return;
+  }
   valk__count(&counters(request)->reset.write_timeout);
   request->finished = request->ignore_body = true;
   valk__request_drop_answer(request);

@@ -125,6 +125,18 @@ void valk__request_stop_receiving(valk_request_t *request) {
   valk__deadline_stop(&request->rate);
 }
 
+/* The peer's time begins as its window opens: what it could not send is no fault of its own
+ * (specification, section 5). */
+void valk__request_restart_receiving(valk_request_t *request) {
+  valk_thread_t *thread = request->thread;
+  if (valk__listed(&request->receiving.link))
+    valk__deadline_start(thread, VALK_DEADLINE_BODY, &request->receiving);
+  if (valk__listed(&request->rate.link)) {
+    request->rate_bytes = 0;
+    valk__deadline_start(thread, VALK_DEADLINE_RATE, &request->rate);
+  }
+}
+
 void valk__request_release_body_place(valk_request_t *request) {
   if (!request->place)
     return;
@@ -368,8 +380,8 @@ int valk__request_admit(valk_request_t *request, valk_arena_t *arena, const char
     if (!valk__upload_open(request))
       return VALK_ELIMIT;
   }
-  if (request->expects_continue)
-    valk_h2_continue(connection->h2, request->stream_id);
+  if (request->expects_continue && valk_h2_continue(connection->h2, request->stream_id) == 0)
+    valk__count(&request->thread->counters.status[1]);
   if (!request->ended) {
     valk__deadline_start(request->thread, VALK_DEADLINE_BODY, &request->receiving);
     if (config->min_body_rate > 0)
@@ -585,6 +597,8 @@ static ssize_t on_read(void *data, void *stream, uint8_t *out, size_t room, bool
       request->out_last = NULL;
     valk_buffer_free(system, buffer);
   }
+  if (filled > 0)
+    connection->data_ms = valk__now_ms(connection->thread);
   if (valk__listed(&request->stall.link))
     valk__deadline_start(connection->thread, VALK_DEADLINE_STALL, &request->stall);
   bool left = request->fixed_length > 0 || request->out_first != NULL;
@@ -596,8 +610,11 @@ static ssize_t on_read(void *data, void *stream, uint8_t *out, size_t room, bool
   *end = true;
   if (request->out_trailers != NULL) {
     valk_buffer_t *fields = request->out_trailers;
-    *trailers = valk_h2_trailers(connection->h2, request->stream_id, (const char *) fields->data,
-                                 fields->length) == 0;
+    /* Without them the answer would look whole. */
+    if (valk_h2_trailers(connection->h2, request->stream_id, (const char *) fields->data,
+                         fields->length) != 0)
+      return VALK_H2_FAIL;
+    *trailers = true;
   }
   return (ssize_t) filled;
 }

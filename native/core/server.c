@@ -284,6 +284,8 @@ int valk_server_listen(valk_system_t *system, const valk_server_options_t *optio
     atomic_fetch_add(&system->open_servers, 1);
     server->next = system->servers;
     system->servers = server;
+    /* Before anybody can find it who would close it. */
+    valk__thread_post(&system->threads[0], &letter.mail);
   }
   uv_mutex_unlock(&system->lock);
   if (stopped) {
@@ -295,7 +297,6 @@ int valk_server_listen(valk_system_t *system, const valk_server_options_t *optio
     snprintf(error, error_size, "the system has been stopped");
     return VALK_ESTOPPED;
   }
-  valk__thread_post(&system->threads[0], &letter.mail);
   valk__system_await(system, &letter.done);
   uv_sem_destroy(&letter.done);
   if (letter.status != 0) {

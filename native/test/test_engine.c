@@ -489,3 +489,18 @@ TEST(removes_a_consumer_with_its_requests) {
   client_close(&client);
   rig_stop(&rig);
 }
+
+TEST(a_request_that_expects_it_is_told_to_continue) {
+  rig_start(&rig, NULL, NULL);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  static const char *const fields[] = {"expect", "100-continue", NULL};
+  size_t stream = client_request(&client, "POST", "/echo", fields, 1000);
+  ASSERT(client_wait(&client, stream, 5000));
+  ASSERT(client.streams[stream].interim);
+  ASSERT_EQ(client.streams[stream].status, 200);
+  ASSERT_EQ(rig_stats(&rig).request.informational, 1);
+  ASSERT_EQ(rig_stats(&rig).request.success, 1);
+  client_close(&client);
+  rig_stop(&rig);
+}

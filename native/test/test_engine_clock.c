@@ -262,6 +262,46 @@ TEST(health_holds_after_the_machine_stood_still) {
   rig_stop(&rig);
 }
 
+/* ---- answers ---- */
+
+/* The first answer has the connection's socket for longer than either may stand still. */
+TEST(an_answer_that_waits_for_others_of_its_connection_is_not_given_up) {
+  enum { PIECE = 4 << 20, PIECES = 4 }; /* more than a socket holds */
+  valk_config_t config = rig_config();
+  config.write_timeout_ms = 10000;
+  rig_start(&rig, &config, NULL);
+  client_t client;
+  client_options_t options = {.window = 1u << 30, .receive_buffer = 65536};
+  ASSERT(client_open(&client, rig.port, &options));
+  size_t first = client_request(&client, "GET", "/lent/16777216", NULL, -1);
+  size_t second = client_request(&client, "GET", "/big/1000", NULL, -1);
+  for (size_t pieces = 1; !client.streams[first].closed; client_pump(&client, 1)) {
+    if (client.streams[first].received < pieces * PIECE || pieces == PIECES)
+      continue;
+    ASSERT_EQ(client.streams[second].received, 0u);
+    pieces++;
+    jump(6000);
+    uv_sleep(300); /* a heartbeat looks */
+  }
+  ASSERT(client_wait_all(&client, 30000));
+  ASSERT_EQ(client.streams[first].checksum, client_pattern_checksum(PIECES * PIECE));
+  ASSERT_EQ(client.streams[second].checksum, client_pattern_checksum(1000));
+  client_close(&client);
+  /* Where nothing of a connection goes on, none of its answers does. */
+  options = (client_options_t){.manual_window = true};
+  ASSERT(client_open(&client, rig.port, &options));
+  first = client_request(&client, "GET", "/big/300000", NULL, -1);
+  second = client_request(&client, "GET", "/big/1000", NULL, -1);
+  while (client.streams[first].received < 65535)
+    client_pump(&client, 20);
+  jump(12000);
+  ASSERT(client_wait_all(&client, 30000));
+  ASSERT_EQ(client.streams[second].error, NGHTTP2_CANCEL);
+  ASSERT_EQ(rig_stats(&rig).request.reset.write_timeout, 2);
+  client_close(&client);
+  rig_stop(&rig);
+}
+
 static void with_little_patience(valk_server_options_t *options) {
   with_health(options);
   options->js_stall_timeout_ms = 500;

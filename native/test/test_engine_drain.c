@@ -116,6 +116,27 @@ TEST(a_closing_listener_accepts_what_its_queue_holds) {
   rig_stop(&rig);
 }
 
+TEST(a_reset_of_the_last_stream_ends_a_connection_that_drains) {
+  rig_start(&rig, NULL, NULL);
+  atomic_store(&rig.claims, true);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  size_t stream = client_request(&client, "GET", "/hold", NULL, -1);
+  client_pump(&client, 0);
+  ASSERT(rig_wait_held(&rig, 1));
+  valk_server_close(rig.server, 30000, NULL, NULL);
+  while (!client.goaway)
+    client_pump(&client, 20);
+  client_pump(&client, 1000); /* the second one */
+  ASSERT_FALSE(client.eof);
+  client_reset(&client, stream, NGHTTP2_CANCEL);
+  client_pump(&client, 0);
+  RIG_UNTIL(rig_stats(&rig).connection.active == 0); /* and not when its time is up */
+  rig_release(&rig);
+  client_close(&client);
+  rig_stop(&rig);
+}
+
 static valk_gate_stats_t places_now(void) {
   valk_gate_stats_t places;
   valk_gate_stats(&rig.system->connections, &places);
