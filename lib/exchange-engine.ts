@@ -7,9 +7,6 @@ import { BUFFER_COST, INLINE_MAX, KIND, REQUEST_FLAG } from './native.js';
 /** RFC 9113, section 7. */
 const INTERNAL_ERROR = 2;
 
-/** Fields of an answer, in bytes: nghttp2 sends no larger header block. */
-const MAX_FIELDS = 60 * 1024;
-
 /** Where open exchanges are found by the events that name them. */
 export type OpenExchanges = (EngineExchange | undefined)[];
 
@@ -24,6 +21,9 @@ export class EngineExchange implements Exchange {
   readonly #flags: number;
   readonly #bodyLength: number;
   #begun = false;
+  #bodyTaken = false;
+  /** Taken before an answer that may be made of it. */
+  #keptBody: ArrayBuffer | undefined;
   /** We have sent the last record: the engine forgets the exchange, and so do we. */
   #released = false;
   #aborted: AbortCause | undefined;
@@ -97,11 +97,23 @@ export class EngineExchange implements Exchange {
   // ---- the request ----
 
   takeBody(): ArrayBuffer {
+    const kept = this.#keptBody;
+    this.#bodyTaken = true;
+    this.#keptBody = undefined;
+    if (kept !== undefined) return kept;
     const body = new ArrayBuffer(this.#bodyLength);
     if (this.#bodyLength > 0) {
       if (this.#released || !this.#outbox.engine.takeBody(this.#index, this.#generation, body)) throw bodyGone();
     }
     return body;
+  }
+
+  #keepBody(): void {
+    try {
+      this.#keptBody = this.takeBody();
+    } catch {
+      // It is gone already, as whoever reads it is told.
+    }
   }
 
   readChunk(): Chunk | Promise<Chunk> {
@@ -127,6 +139,8 @@ export class EngineExchange implements Exchange {
   #takeChunk(): Chunk | undefined {
     const chunk = this.#released ? false : this.#outbox.engine.read(this.#index, this.#generation);
     if (this.#aborted !== undefined || chunk === false) throw bodyGone();
+    // What came before the request was claimed nobody was told of.
+    if (chunk === null) this.#takeTrailers();
     return chunk;
   }
 
@@ -134,7 +148,14 @@ export class EngineExchange implements Exchange {
     if (!this.#released) this.#add(KIND.ignoreBody, '', null, -1);
   }
 
+  #takeTrailers(): void {
+    if (this.#trailers === '' && !this.#released) {
+      this.#trailers = this.#outbox.engine.trailers(this.#index, this.#generation);
+    }
+  }
+
   trailerText(): string {
+    if (this.streaming) this.#takeTrailers();
     return this.#trailers;
   }
 
@@ -150,10 +171,6 @@ export class EngineExchange implements Exchange {
 
   respond(status: number, fields: string, body: string | Uint8Array | null, contentLength = -1): void {
     if (this.#released || this.#begun) return;
-    if (fields.length > MAX_FIELDS) {
-      this.reset(INTERNAL_ERROR);
-      return;
-    }
     const suppressed = this.isHead || status === 204 || status === 304;
     if (body === null || (!suppressed && fits(body, INLINE_MAX))) {
       this.#release(KIND.respond | KIND.endFlag | (status << 16), fields, body, contentLength);
@@ -171,19 +188,21 @@ export class EngineExchange implements Exchange {
       this.#release(KIND.respond | KIND.endFlag | KIND.lentFlag | (status << 16), fields, null, length);
       return;
     }
-    this.begin(status, fields, length);
+    this.#begin(status, fields, length);
     this.write(bytes);
     this.finish('');
   }
 
   begin(status: number, fields: string, contentLength: number | undefined): void {
     if (this.#released || this.#begun) return;
-    if (fields.length > MAX_FIELDS) {
-      this.reset(INTERNAL_ERROR);
-      return;
-    }
+    // What follows may be read out of the request's body, which the engine takes back with the head.
+    if (this.#bodyLength > 0 && !this.streaming && !this.#bodyTaken) this.#keepBody();
+    this.#begin(status, fields, contentLength ?? -1);
+  }
+
+  #begin(status: number, fields: string, contentLength: number): void {
     this.#begun = true;
-    this.#add(KIND.respond | (status << 16), fields, null, contentLength ?? -1);
+    this.#add(KIND.respond | (status << 16), fields, null, contentLength);
   }
 
   write(chunk: string | Uint8Array): boolean {
@@ -244,7 +263,7 @@ export class EngineExchange implements Exchange {
   }
 
   readable(hasTrailers: boolean): void {
-    if (hasTrailers && !this.#released) this.#trailers = this.#outbox.engine.trailers(this.#index, this.#generation);
+    if (hasTrailers) this.#takeTrailers();
     const wake = this.#onReadable;
     this.#onReadable = undefined;
     wake?.();

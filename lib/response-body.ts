@@ -112,11 +112,18 @@ class IteratorChunks implements ChunkSource {
     if (this.#ended) return;
     this.#ended = true;
     void quietly(() => this.#iterator.return?.());
-    const { destroy } = this.#iterable as { destroy?: unknown };
-    // The iterator of a Node.js stream that waits for data, or was never asked, leaves the stream open. No reason goes
-    // with it: it would come back as an 'error' event, which no one may be listening to.
-    if (typeof destroy === 'function') void quietly(() => destroy.call(this.#iterable));
+    void quietly(() => destroyStream(this.#iterable));
   }
+}
+
+/** The iterator of a Node.js stream that waits for data, or was never asked, leaves the stream open. */
+function destroyStream(iterable: object): unknown {
+  const { destroy, on } = iterable as { destroy?: unknown; on?: unknown };
+  if (typeof destroy !== 'function') return undefined;
+  // A file that cannot be opened is an 'error' event all the same, and without a listener the process's end.
+  if (typeof on === 'function') on.call(iterable, 'error', () => {});
+  // No reason goes with it: it would be one more 'error' event, to whoever else listens.
+  return destroy.call(iterable);
 }
 
 /** Runs what no one is left to be told the outcome of. */

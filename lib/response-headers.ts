@@ -11,14 +11,26 @@ export const rendered = {
   asGiven: true,
 };
 
+/** Fields of an answer, or those after its body, in bytes of {@link renderFields}: they cross to the engine in one buffer. */
+export const MAX_FIELDS_SIZE = 60 * 1024;
+
+/** How many of them the engine takes. */
+export const MAX_FIELDS_COUNT = 1000;
+
+/** A field has a name, and a line's end behind that and its value: what is no longer than this breaks neither bound. */
+const MAY_BREAK_BOUND = 3 * MAX_FIELDS_COUNT;
+
 /** What is done with fields of a name. */
 type Treatment = 'send' | 'drop' | 'length' | 'type';
+
+/** Stands for the value of a name that came with none yet: no caller can give it. */
+const UNSEEN = Symbol('unseen');
 
 /** A name that was found good, in one of its spellings, and the last value that was found good with it. */
 interface KnownName {
   readonly name: string;
   readonly treatment: Treatment;
-  value: HeaderValue | null;
+  value: HeaderValue | typeof UNSEEN;
   line: string;
   /** The lines that stood before this one last, and what the two come to. */
   before: string;
@@ -47,7 +59,8 @@ const CONNECTION_FIELDS = new Set(['connection', 'keep-alive', 'proxy-connection
  *
  * The input is read anew each time: only names, and a value that is the same as the last one with its name, are known.
  *
- * @throws AioError (`ERR_VALK_AIO_RESPONSE`) for a bad name or value, a `TypeError` for what is no input
+ * @throws AioError (`ERR_VALK_AIO_RESPONSE`) for a bad name or value, and for more than {@link checkBounds} lets pass; a
+ *   `TypeError` for what is no input
  */
 export function renderFields(headers: HeadersInput | null | undefined): string {
   rendered.contentLength = -1;
@@ -57,6 +70,7 @@ export function renderFields(headers: HeadersInput | null | undefined): string {
   if (typeof headers !== 'object') throw new TypeError(`headers must be an object, not a ${typeof headers}`);
   const found: Found = { contentLength: -1, hasContentType: false, asGiven: true };
   const fields = Symbol.iterator in headers ? renderPairs(headers, found) : renderObject(headers, found);
+  checkBounds(fields);
   // Only now: the input's own getters and iterators may have come here for an answer of their own.
   rendered.contentLength = found.contentLength;
   rendered.hasContentType = found.hasContentType;
@@ -73,6 +87,22 @@ export function renderTrailers(trailers: HeadersInput | null | undefined): strin
   const fields = renderFields(trailers);
   if (rendered.contentLength !== -1) throw responseError('content-length cannot be a trailer');
   return fields;
+}
+
+/**
+ * Holds rendered fields to what the engine sends: it would reset the stream, or answer 500 itself, and nobody would be told.
+ *
+ * @throws AioError (`ERR_VALK_AIO_RESPONSE`)
+ */
+export function checkBounds(fields: string): void {
+  if (fields.length <= MAY_BREAK_BOUND) return;
+  if (fields.length > MAX_FIELDS_SIZE) {
+    throw responseError(`The header fields have ${fields.length} bytes, more than ${MAX_FIELDS_SIZE}`);
+  }
+  let ends = 0;
+  for (let at = fields.indexOf('\n'); at !== -1; at = fields.indexOf('\n', at + 1)) ends += 1;
+  const count = ends / 2;
+  if (count > MAX_FIELDS_COUNT) throw responseError(`There are ${count} header fields, more than ${MAX_FIELDS_COUNT}`);
 }
 
 /** An error for an answer that breaks HTTP or one of its own bounds. */
@@ -148,7 +178,7 @@ function learnName(name: string): KnownName {
   const known: KnownName = {
     name: lower,
     treatment: treatmentOf(lower),
-    value: null,
+    value: UNSEEN,
     line: '',
     before: '',
     joined: '',

@@ -3,7 +3,7 @@ import { describeValue } from './limits.js';
 import { isPlainObject } from './options.js';
 import { abortReason } from './request-abort.js';
 import { asBytes, BodyWriter, type ChunkResult, type ChunkSource, openChunks } from './response-body.js';
-import { rendered, renderFields, renderTrailers, responseError } from './response-headers.js';
+import { checkBounds, rendered, renderFields, renderTrailers, responseError } from './response-headers.js';
 import { LightResponse } from './response-light.js';
 import { isNativeResponse, takeNativeBody } from './response-native.js';
 import type { AioResponse } from './types.js';
@@ -56,6 +56,8 @@ export function sendAnswer(target: AnswerTarget, result: unknown): void {
   const light = LightResponse.take(result);
   if (light !== undefined) {
     checkStatus(light.status);
+    // Again: it may have got its content-type since.
+    checkBounds(light.fields);
     if (light.body === null) sendNothing(target.exchange, light.status, light.fields, light.contentLength);
     else sendWhole(target, light.status, light.fields, light.contentLength, light.body, undefined);
     return;
@@ -188,6 +190,7 @@ function sendBlob(target: AnswerTarget, head: Head, blob: Blob, trailers: Traile
   }
   const typed = head.hasContentType || blob.type === '';
   const fields = typed ? head.fields : head.fields + renderFields({ 'content-type': blob.type });
+  checkBounds(fields);
   if (isBodiless(status)) {
     sendNothing(exchange, status, fields, contentLength);
     return;

@@ -76,6 +76,10 @@ function renderHeaders(subject: string, source: unknown, bodyLength: number): re
   for (const [rawName, rawValue] of headerPairs(subject, source)) {
     const name = checkName(subject, rawName);
     const value = checkValue(`${subject} ${name}`, rawValue);
+    // The engine writes its own, which is the time of the answer: a client would get both.
+    if (name === 'date') {
+      throw new AioConfigError(`${subject} must have no date: sendDate says whether answers have one`, rawValue);
+    }
     if (name === 'content-length' && value !== String(bodyLength)) {
       throw new AioConfigError(`${subject} content-length must be ${bodyLength}, the length of the body`, rawValue);
     }

@@ -83,6 +83,14 @@ test("fields of a connection and the length are the engine's", (t) => {
   );
 });
 
+test("a date is the engine's too, and refused", (t) => {
+  const message = 'staticRoutes "/x" headers must have no date: sendDate says whether answers have one';
+  for (const headers of [{ Date: 'today' }, { date: ['today'] }, [['DATE', 'today']], new Headers({ date: 'today' })]) {
+    t.is(routeMessage({ headers }), message);
+  }
+  t.deepEqual(routeOf({ headers: { 'x-date': 'today' } }).headers, [['x-date', 'today']]);
+});
+
 test('a bad static route is an error of staticRoutes', (t) => {
   const blank = 'staticRoutes "/x"';
   const messages: readonly (readonly [unknown, string])[] = [

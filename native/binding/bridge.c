@@ -119,7 +119,7 @@ static valk_exchange_t *new_exchange(valk_bridge_t *bridge, valk_request_t *requ
   exchange->slot = valk_request_slot(request);
   exchange->request = request;
   exchange->released = exchange->running = exchange->answered = false;
-  exchange->pinned = exchange->reclaim = exchange->body_ended = false;
+  exchange->pinned = exchange->reclaim = exchange->body_ended = exchange->cut_off = false;
   atomic_store_explicit(&exchange->closed, false, memory_order_relaxed);
   exchange->peer = valk_peer_ref(valk_request_peer(request));
   atomic_fetch_add_explicit(&inbox->open, 1, memory_order_relaxed);
@@ -253,7 +253,8 @@ static int on_request(void *data, valk_request_t *request) {
   bool streams = ((intptr_t) valk_server_data(valk_request_server(request)) & 1) != 0;
   valk_bytes_t body = valk_request_body(request);
   /* In stream mode what has come of the body follows in on_body, also when it has ended. */
-  exchange->body_ended = valk_request_body_ended(request) && (!streams || body.length == 0);
+  bool follows = streams && (body.length > 0 || valk_request_trailers(request).length > 0);
+  exchange->body_ended = valk_request_body_ended(request) && !follows;
   if (streams) {
     body = (valk_bytes_t){NULL, 0};
   }
@@ -340,6 +341,7 @@ static bool on_abort(void *data, valk_request_t *request, valk_abort_t reason) {
   exchange->body = NULL;
   exchange->reclaim = exchange->pinned;
   bool given_up = !exchange->pinned;
+  exchange->cut_off = !exchange->body_ended || exchange->readable > 0;
   valk__chunks_free(exchange);
   drop_peer(bridge, exchange);
   exchange->body_ended = true;
@@ -392,6 +394,7 @@ static void on_end(void *data, valk_request_t *request) {
     if (!exchange->released) {
       uv_mutex_lock(&bridge->lock);
       drop_peer(bridge, exchange);
+      exchange->body = NULL; /* its memory serves another request */
       valk__bridge_add_event(bridge, exchange, VALK_EVENT_END);
       uv_mutex_unlock(&bridge->lock);
     }

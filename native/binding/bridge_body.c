@@ -117,6 +117,8 @@ int64_t valk_bridge_readable(valk_bridge_t *bridge, uint32_t index, uint32_t gen
   uv_mutex_lock(&bridge->lock);
   int64_t readable = exchange->readable > 0 || !exchange->body_ended ? (int64_t) exchange->readable
                                                                      : VALK_BRIDGE_ENDED;
+  if (exchange->cut_off)
+    readable = VALK_ESTALE; /* also before JavaScript is told: it must not look whole */
   uv_mutex_unlock(&bridge->lock);
   return readable < VALK_READ_MAX ? readable : VALK_READ_MAX;
 }

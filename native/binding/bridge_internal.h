@@ -85,6 +85,7 @@ struct valk_exchange {
   bool pinned;
   bool reclaim; /* the engine wants the memory as soon as it is not pinned */
   bool body_ended;
+  bool cut_off; /* its stream ended before the body, or before all of it was read */
   valk_chunk_t *first, *last;
   size_t offset; /* bytes of |first| that were read */
   size_t readable;

@@ -373,6 +373,7 @@ int valk_bridge_flush(valk_bridge_t *bridge) {
       free_list(bridge->system, lent);
       /* No memory for it: the stream cannot go on. JavaScript learns of that by VALK_EVENT_END. */
       next->ops = (valk_ops_t){.bits = VALK_OP_RESET, .code = VALK_INTERNAL_ERROR};
+      exchange->answered = true; /* the request's memory is the engine's again */
     }
     if (is_terminal(kind)) {
       next->ops.bits |= VALK_OP_RELEASE;

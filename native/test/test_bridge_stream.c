@@ -177,6 +177,8 @@ TEST(an_abort_frees_what_was_not_read) {
   ASSERT(fake_abort(&request, VALK_ABORT_RESET));
   uint8_t bytes[3];
   ASSERT_EQ(valk_bridge_read(js.bridge, claim.index, claim.generation, bytes, 3), VALK_ESTALE);
+  /* It was not the end. */
+  ASSERT_EQ(valk_bridge_readable(js.bridge, claim.index, claim.generation), VALK_ESTALE);
   ASSERT_EQ(take_event(&claim), VALK_EVENT_BODY | VALK_EVENT_ABORT | VALK_ABORT_RESET << 8);
   fake_js_tell(&js, &claim, VALK_OUT_SETTLE, 0);
   flush();
