@@ -13,8 +13,9 @@ const ours = (name, what, routes = ROUTES) => ({
 
 export const peers = [
   ours('plain', 'plain objects'),
-  ours('response', 'Response'),
-  ours('hono', 'hono'),
+  ours('response', 'Response, valk-aio/globals'),
+  ours('response-native', "Node's own Response"),
+  ours('hono', 'hono, valk-aio/globals'),
   ours('headers', 'method, 8 headers, signal; sets 3 headers', ['hello']),
   ours('static', 'static routes', FILE_ROUTES),
   {
