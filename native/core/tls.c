@@ -265,7 +265,8 @@ static valk_tls_result_t shake_hands(valk_tls_t *tls) {
   if (done != 1) {
     return stopped(tls, done);
   }
-  return valk__tls_hand_over(tls) ? VALK_TLS_OK : valk__tls_fail(tls, "out of memory");
+  const char *failure = valk__tls_hand_over(tls);
+  return failure ? valk__tls_fail(tls, failure) : VALK_TLS_OK;
 }
 
 valk_tls_result_t valk_tls_read(valk_tls_t *tls, valk_tls_input_t *input, valk_tls_output_t *output,

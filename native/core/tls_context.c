@@ -343,7 +343,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
   valk__tls_ticket_key_t key;
   int place = find_ticket_key(context, writing ? NULL : name, &key);
   if (place < 0) {
-    return 0;
+    return writing ? -1 : 0;
   }
   /* TLS 1.3 clients use a ticket once (RFC 8446, appendix C.4): each resumption brings the next. */
   int result = !writing && (place > 0 || SSL_version(ssl) == TLS1_3_VERSION) ? 2 : 1;

@@ -97,7 +97,9 @@ static bool begin_traffic(valk_tls_t *tls) {
   return true;
 }
 
-bool valk__tls_hand_over(valk_tls_t *tls) {
+static const char no_memory[] = "out of memory";
+
+const char *valk__tls_hand_over(valk_tls_t *tls) {
   const unsigned char *protocol = NULL;
   unsigned length = 0;
   SSL_get0_alpn_selected(tls->ssl, &protocol, &length);
@@ -107,19 +109,24 @@ bool valk__tls_hand_over(valk_tls_t *tls) {
   tls->cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(tls->ssl));
   const char *name = SSL_get_servername(tls->ssl, TLSEXT_NAMETYPE_host_name);
   if (name && !(tls->servername = OPENSSL_strdup(name))) {
-    return false;
+    return no_memory;
   }
   if (!valk__tls_keep_certificate(tls)) {
-    return false;
+    return no_memory;
+  }
+  /* A full handshake has seen to it; of a resumed session it must hold as well. */
+  if (tls->authorization_error &&
+      (SSL_get_verify_mode(tls->ssl) & SSL_VERIFY_FAIL_IF_NO_PEER_CERT)) {
+    return "the client's certificate is missing or not good any more";
   }
   if (SSL_version(tls->ssl) == TLS1_3_VERSION) {
     if (!begin_traffic(tls)) {
-      return false;
+      return no_memory;
     }
     SSL_free(tls->ssl);
     tls->ssl = NULL;
     tls->bio = NULL;
   }
   tls->handshaken = true;
-  return true;
+  return NULL;
 }

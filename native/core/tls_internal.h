@@ -113,8 +113,8 @@ valk_tls_result_t valk__tls_fail(valk_tls_t *tls, const char *error);
 /* Has the library tell the secrets of a handshake, where it has to be asked before. */
 void valk__tls_hand_over_watch(SSL_CTX *ssl_context);
 /* After the handshake: keeps what it said, and with TLS 1.3 takes the records over and lets go of
- * the SSL. False: no memory. */
-bool valk__tls_hand_over(valk_tls_t *tls);
+ * the SSL. NULL, or why not. */
+const char *valk__tls_hand_over(valk_tls_t *tls);
 
 /* A record's largest plaintext: a client may have asked for less than 16,384 (RFC 6066, section 4).
  */

@@ -73,8 +73,15 @@ int valk__tls_on_servername(SSL *ssl, int *alert, void *data) {
   const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (name && context->named_count > 0) {
     SSL_CTX *chosen = choose(context, name);
+    bool waived = SSL_get_verify_mode(ssl) == SSL_VERIFY_NONE;
     /* Only memory can fail it: the default's certificate would be the wrong one then. */
     if (chosen && !SSL_set_SSL_CTX(ssl, chosen)) {
+      return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    /* AWS-LC takes the chosen one's session context too: what a client is told to be good for that
+     * was not asked for its certificate must be good here alone. */
+    if (chosen && waived && SSL_CTX_get_verify_mode(chosen) != SSL_VERIFY_NONE &&
+        valk__tls_waive(ssl) != 0) {
       return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
   }

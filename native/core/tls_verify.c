@@ -308,6 +308,12 @@ bool valk__tls_keep_certificate(valk_tls_t *tls) {
   if (!certificate) {
     return true;
   }
+  /* Each resumption brings another ticket: the certificate's own end has to end them. */
+  if (!tls->authorization_error && SSL_session_reused(tls->ssl) &&
+      SSL_get_verify_mode(tls->ssl) != SSL_VERIFY_NONE &&
+      X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0) {
+    tls->authorization_error = "CERT_HAS_EXPIRED";
+  }
   int length = i2d_X509(certificate, &tls->certificate);
   X509_free(certificate);
   tls->certificate_length = length > 0 ? (size_t) length : 0;

@@ -10,6 +10,19 @@
 
 static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
 
+/* The libraries' clock for dates, in place of the system's. */
+static _Atomic time_t ahead_s;
+
+time_t time(time_t *result) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  now.tv_sec += ahead_s;
+  if (result) {
+    *result = now.tv_sec;
+  }
+  return now.tv_sec;
+}
+
 static valk_tls_context_t *make(const valk_tls_options_t *options) {
   char error[256] = "";
   valk_tls_context_t *context;
@@ -129,6 +142,85 @@ TEST(tls_clients_show_certificates) {
   peer_free_pair(&server);
   peer_free_pair(&friend);
   peer_free_pair(&stranger);
+}
+
+/* Shakes hands as |servername| with |client|'s certificate and |*session|, either of which may be
+ * missing, and leaves the newest session there. */
+static bool comes_in(valk_tls_context_t *context, int version, const char *servername,
+                     const peer_pair_t *client, bool waive, SSL_SESSION **session) {
+  peer_t peer;
+  ASSERT_OK(
+      peer_open(&peer, context,
+                &(peer_options_t){.version = version, .alpn = PEER_ALPN_H2, .session = *session}));
+  ASSERT(SSL_set_tlsext_host_name(peer.client, servername));
+  if (waive) {
+    ASSERT_OK(valk_tls_waive_certificate(peer.tls));
+  }
+  if (client) {
+    ASSERT(SSL_use_certificate(peer.client, client->x509));
+    ASSERT(SSL_use_PrivateKey(peer.client, client->evp));
+  }
+  peer_shake_hands(&peer);
+  bool in = valk_tls_handshaken(peer.tls);
+  if (in) {
+    peer_echo(&peer, "in");
+    SSL_SESSION_free(*session);
+    *session = version == TLS1_3_VERSION ? peer.session : SSL_get1_session(peer.client);
+    peer.session = version == TLS1_3_VERSION ? NULL : peer.session;
+  }
+  peer_close(&peer);
+  return in;
+}
+
+/* Not the session of a health check, which is asked for none, whatever name it was made under. */
+TEST(tls_sessions_without_a_certificate_do_not_open_what_asks_for_one) {
+  peer_pair_t server = peer_make_pair("server"), friend = peer_make_pair("friend");
+  valk_certificate_t contexts[] = {peer_named("a.test", &server)};
+  valk_tls_options_t options = peer_options(server.key, server.certificate);
+  options.contexts = contexts;
+  options.context_count = 1;
+  options.request_certificate = options.reject_unauthorized = true;
+  options.ca = friend.certificate;
+  options.ca_length = strlen(friend.certificate);
+  valk_tls_context_t *strict = make(&options);
+  static const char *const names[] = {"a.test", "b.test"};
+  for (int i = 0; i < 8; i++) {
+    int version = versions[i & 1];
+    SSL_SESSION *session = NULL;
+    ASSERT_TRUE(comes_in(strict, version, names[i >> 1 & 1], NULL, true, &session));
+    ASSERT_FALSE(comes_in(strict, version, names[i >> 2], NULL, false, &session));
+    SSL_SESSION_free(session);
+  }
+  valk_tls_context_unref(strict);
+  peer_free_pair(&server);
+  peer_free_pair(&friend);
+}
+
+TEST(tls_sessions_end_with_their_clients_certificates) {
+  peer_pair_t server = peer_make_pair("server"), friend = peer_make_pair("friend");
+  ASSERT(X509_gmtime_adj(X509_getm_notAfter(friend.x509), 600));
+  ASSERT(X509_sign(friend.x509, friend.evp, EVP_sha256()) > 0);
+  char *certificate = peer_certificate_pem(friend.x509);
+  valk_tls_options_t options = peer_options(server.key, server.certificate);
+  options.request_certificate = true;
+  options.ca = certificate;
+  options.ca_length = strlen(certificate);
+  for (int i = 0; i < 4; i++) {
+    options.reject_unauthorized = i < 2;
+    valk_tls_context_t *context = make(&options);
+    int version = versions[i & 1];
+    SSL_SESSION *session = NULL;
+    ASSERT_TRUE(comes_in(context, version, "b.test", &friend, false, &session));
+    ASSERT_TRUE(comes_in(context, version, "b.test", NULL, false, &session)); /* resumed */
+    ahead_s = 700;
+    ASSERT_EQ(comes_in(context, version, "b.test", NULL, false, &session), i >= 2);
+    ahead_s = 0;
+    SSL_SESSION_free(session);
+    valk_tls_context_unref(context);
+  }
+  free(certificate);
+  peer_free_pair(&server);
+  peer_free_pair(&friend);
 }
 
 /* AWS-LC has deprecated it. */
