@@ -22,6 +22,7 @@ export class EngineExchange implements Exchange {
   readonly #bodyLength: number;
   #begun = false;
   #bodyTaken = false;
+  #bodyWanted = false;
   /** Taken before an answer that may be made of it. */
   #keptBody: ArrayBuffer | undefined;
   /** We have sent the last record: the engine forgets the exchange, and so do we. */
@@ -106,6 +107,10 @@ export class EngineExchange implements Exchange {
       if (this.#released || !this.#outbox.engine.takeBody(this.#index, this.#generation, body)) throw bodyGone();
     }
     return body;
+  }
+
+  wantBody(): void {
+    this.#bodyWanted = this.#bodyLength > 0 && !this.streaming;
   }
 
   #keepBody(): void {
@@ -196,7 +201,7 @@ export class EngineExchange implements Exchange {
   begin(status: number, fields: string, contentLength: number | undefined): void {
     if (this.#released || this.#begun) return;
     // What follows may be read out of the request's body, which the engine takes back with the head.
-    if (this.#bodyLength > 0 && !this.streaming && !this.#bodyTaken) this.#keepBody();
+    if (this.#bodyWanted && !this.#bodyTaken) this.#keepBody();
     this.#begin(status, fields, contentLength ?? -1);
   }
 
@@ -246,6 +251,7 @@ export class EngineExchange implements Exchange {
   abort(cause: AbortCause): void {
     if (this.#aborted !== undefined) return;
     this.#aborted = cause;
+    this.#keptBody = undefined;
     // Nobody finishes what was only waiting for room.
     if (this.#finish !== undefined) this.end();
     this.#wakeAll();
@@ -309,6 +315,7 @@ export class EngineExchange implements Exchange {
     this.#add(kind, head, body, contentLength);
     this.#released = true;
     this.#pending = undefined;
+    this.#keptBody = undefined;
     if (this.#open[this.#index] === this) this.#open[this.#index] = undefined;
     if (this.#onWritable !== undefined || this.#onReadable !== undefined) this.#wakeAll();
   }

@@ -34,6 +34,8 @@ export interface RequestSource {
    * answer has been taken over or its stream was reset, since the engine's memory then serves another request.
    */
   takeBody(): ArrayBuffer;
+  /** Buffered mode: the body may be read while it is answered in pieces, which keeps it until then. */
+  wantBody?(): void;
   /**
    * Stream mode: the next bytes, one or more, or `null` at the end; a promise of them only where none have come yet. One
    * call at a time. Throws, or rejects with, an `AioError` when the stream ended early.

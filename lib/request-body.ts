@@ -24,6 +24,7 @@ export class RequestBody {
   /** The stream, made when it is first asked for: one of bytes, which reads nothing ahead. */
   get stream(): ReadableStream<Uint8Array> {
     if (this.#stream === undefined) {
+      this.#source.wantBody?.();
       this.#stream = bytesStream({ read: () => this.#readNext(), cancel: () => this.#cancel() });
       if (this.#taken) disturb(this.#stream);
     }

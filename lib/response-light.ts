@@ -44,8 +44,9 @@ export class LightResponse extends (Blank as unknown as new () => object) {
    */
   constructor(body?: unknown, init?: ResponseInit, type = 'text/plain;charset=UTF-8') {
     super();
-    this.#parts = partsOf(body, init, type);
-    if (this.#parts === undefined) this.#native = new NativeResponse(body as BodyInit, init);
+    const given = repeatable(init);
+    this.#parts = partsOf(body, given, type);
+    if (this.#parts === undefined) this.#native = new NativeResponse(body as BodyInit, given);
   }
 
   /** Like the platform's; where that is in place of the global one, its own responses count as well. */
@@ -58,12 +59,13 @@ export class LightResponse extends (Blank as unknown as new () => object) {
 
   static json(data: unknown, init?: ResponseInit): object {
     const text: string | undefined = JSON.stringify(data);
+    const given = repeatable(init);
     if (text !== undefined) {
-      const light = new LightResponse(text, init, 'application/json');
+      const light = new LightResponse(text, given, 'application/json');
       if (light.#parts !== undefined) return light;
     }
     // The platform's own says what is wrong.
-    return NativeResponse.json(data, init);
+    return NativeResponse.json(data, given);
   }
 
   /**
@@ -137,6 +139,20 @@ for (const name of Object.getOwnPropertyNames(NativeResponse)) {
 }
 Object.defineProperty(LightResponse, 'name', { value: 'Response' });
 delegateMembers(LightResponse.prototype, nativePrototype, new NativeResponse(), LightResponse.native);
+
+/** Headers that come one by one can be read once, and the platform's own may have to read them after us. */
+function repeatable(init: ResponseInit | undefined): ResponseInit | undefined {
+  if (typeof init !== 'object' || init === null) return init;
+  const { status, statusText, headers } = init;
+  if (typeof headers !== 'object' || headers === null || !(Symbol.iterator in headers)) return init;
+  if (Array.isArray(headers) || headers instanceof Headers) return init;
+  const once = headers as Iterable<[string, string]>;
+  return {
+    ...(status !== undefined && { status }),
+    ...(statusText !== undefined && { statusText }),
+    headers: [...once],
+  };
+}
 
 /** What a response is made of, where it is simple enough to be kept like that. */
 function partsOf(body: unknown, init: ResponseInit | null | undefined, type: string): LightParts | undefined {

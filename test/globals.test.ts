@@ -91,6 +91,19 @@ test('fields that an answer leaves out, or makes several of, are in a Response a
     t.deepEqual([...new Response('x', given).headers], [...new NativeResponse('x', given).headers]);
     t.deepEqual([...Response.json([1], given).headers], [...NativeResponse.json([1], given).headers]);
   }
+  for (const make of [
+    () =>
+      new Map([
+        ['connection', 'close'],
+        ['a', 'b'],
+      ]).entries(),
+    () => new Headers({ a: 'b' }).entries(),
+  ]) {
+    const given = (): ResponseInit => ({ status: 201, headers: make() as never });
+    t.deepEqual([...new Response('x', given()).headers], [...new NativeResponse('x', given()).headers]);
+    t.deepEqual([...Response.json([1], given()).headers], [...NativeResponse.json([1], given()).headers]);
+    t.is(new Response('x', given()).status, 201);
+  }
   const answer = await ask(() => new Response('x', { headers: inits[0] as Record<string, string> }));
   t.is(answer.headers.get('a'), 'b');
   t.is(answer.headers.get('connection'), null);

@@ -201,7 +201,7 @@ static void push(valk_request_t *request, valk_buffer_t *buffer) {
   request->out_last = buffer;
   request->out_bytes += buffer->length - buffer->offset;
   if (!valk__listed(&request->stall.link)) {
-    valk__deadline_start(request->thread, VALK_DEADLINE_STALL, &request->stall);
+    valk__request_begin_stall(request);
   }
 }
 
@@ -363,11 +363,10 @@ void valk_request_consume(valk_request_t *request, size_t bytes) {
   if (request->connection == NULL || request->ended || request->ignore_body)
     return;
   valk_h2_t *h2 = request->connection->h2;
-  bool was_shut = valk_h2_is_shut(h2, request->stream_id);
   valk__upload_consumed(request, bytes);
   valk_h2_consume_stream(h2, request->stream_id, bytes);
-  if (was_shut && !valk_h2_is_shut(h2, request->stream_id))
-    valk__request_restart_receiving(request);
+  if (request->shut_since_ms != 0 && !valk_h2_is_shut(h2, request->stream_id))
+    valk__request_window_opened(request);
   valk__connection_dirty(request->connection);
 }
 

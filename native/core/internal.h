@@ -343,8 +343,8 @@ struct valk_connection {
   struct sockaddr_storage remote;
   /* Of the uploads that the read at hand brought bytes of, and whose length is known: their
    * windows, and what they have still to send. */
-  uint64_t data_ms; /* when it last sent of an answer's body */
-  uint32_t reading; /* which read that is */
+  uint64_t data_bytes; /* of answers' bodies, handed to TLS */
+  uint32_t reading;    /* which read that is */
   uint64_t upload_windows, upload_rest;
   valk_deadline_t gathering; /* while |low_water| is above 1 */
   int low_water;             /* bytes below which the socket does not tell of what has come */
@@ -387,9 +387,12 @@ struct valk_request {
   valk_deadline_t receiving; /* body */
   valk_deadline_t rate;
   valk_deadline_t stall; /* the peer takes nothing of what it asked for */
+  uint64_t stall_mark;   /* its connection's |data_bytes| as that began */
   valk_link_t wanting;
   char *waiting_trailers;
-  uint64_t rate_bytes; /* received since the last look */
+  uint64_t rate_bytes;    /* received since the last look */
+  uint64_t shut_ms;       /* since then: how long its window was shut */
+  uint64_t shut_since_ms; /* 0: it is open */
   uint64_t received;
   uint64_t unconsumed;        /* stream mode: given to the consumer and not taken by the handler */
   uint32_t own_window;        /* of its window, taken from the connection's budget */
@@ -559,7 +562,9 @@ void valk__request_reply_text(valk_request_t *request, uint16_t status, const ch
 void valk__request_too_large(valk_request_t *request, valk_counter_t *cause);
 void valk__request_drop_answer(valk_request_t *request);
 void valk__request_stop_receiving(valk_request_t *request);
-void valk__request_restart_receiving(valk_request_t *request);
+void valk__request_window_opened(valk_request_t *request);
+/* Its peer has something to take from now on. */
+void valk__request_begin_stall(valk_request_t *request);
 void valk__request_count_status(valk_request_t *request, uint16_t status);
 void valk__request_finished(valk_request_t *request);
 void valk__request_tell(valk_request_t *request, valk_abort_t reason);

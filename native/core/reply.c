@@ -66,7 +66,7 @@ void valk__request_reply(valk_request_t *request, uint16_t status, const char *f
   int64_t length = status == 204 || status == 304 ? -1 : (int64_t) body_length;
   reply(request, status, fields, fields_length, length, body_length > 0);
   if (request->fixed_length > 0)
-    valk__deadline_start(request->thread, VALK_DEADLINE_STALL, &request->stall);
+    valk__request_begin_stall(request);
 }
 
 void valk__request_reply_buffer(valk_request_t *request, uint16_t status, const char *fields,
@@ -80,7 +80,7 @@ void valk__request_reply_buffer(valk_request_t *request, uint16_t status, const 
   }
   reply(request, status, fields, fields_length, length, length > 0);
   if (request->out_first != NULL)
-    valk__deadline_start(request->thread, VALK_DEADLINE_STALL, &request->stall);
+    valk__request_begin_stall(request);
 }
 
 void valk__request_reply_text(valk_request_t *request, uint16_t status, const char *body) {
@@ -144,10 +144,14 @@ static void body_expired(valk_deadline_t *deadline) {
 static void rate_expired(valk_deadline_t *deadline) {
   valk_request_t *request = VALK_CONTAINER(deadline, valk_request_t, rate);
   valk_thread_t *thread = request->thread;
-  uint64_t least = (uint64_t) thread->system->config.min_body_rate *
-                   thread->deadlines[VALK_DEADLINE_RATE].duration_ms / 1000;
+  /* The time in which its window was shut is not the peer's (specification, section 5). */
+  uint64_t period = thread->deadlines[VALK_DEADLINE_RATE].duration_ms;
+  uint64_t open = period > request->shut_ms ? period - request->shut_ms : 0;
+  uint64_t least = (uint64_t) thread->system->config.min_body_rate * open / 1000;
   bool slow = request->rate_bytes < least && request->unconsumed == 0;
-  request->rate_bytes = 0;
+  request->rate_bytes = request->shut_ms = 0;
+  if (request->shut_since_ms != 0)
+    request->shut_since_ms = valk__now_ms(thread);
   valk__deadline_start(thread, VALK_DEADLINE_RATE, &request->rate);
   if (!slow)
     return;
@@ -157,15 +161,21 @@ static void rate_expired(valk_deadline_t *deadline) {
                       &thread->counters.reset.body_rate);
 }
 
+void valk__request_begin_stall(valk_request_t *request) {
+  request->stall_mark = request->connection->data_bytes;
+  valk__deadline_start(request->thread, VALK_DEADLINE_STALL, &request->stall);
+}
+
+/* Bytes that a connection takes of others' answers, for one of its answers to wait on. */
+#define STALL_LEAST 16384u
+
 static void stall_expired(valk_deadline_t *deadline) {
   valk_request_t *request = VALK_CONTAINER(deadline, valk_request_t, stall);
-  valk_thread_t *thread = request->thread;
   valk_connection_t *connection = request->connection;
-  bool takes = valk__now_ms(thread) - connection->data_ms <
-               thread->deadlines[VALK_DEADLINE_STALL].duration_ms;
+  bool takes = connection->data_bytes - request->stall_mark >= STALL_LEAST;
   if (takes && valk_h2_can_send(connection->h2, request->stream_id)) {
     /* It is others of its connection that have their turn first (RFC 9218, section 10). */
-    valk__deadline_start(thread, VALK_DEADLINE_STALL, &request->stall);
+    valk__request_begin_stall(request);
     return;
   }
   valk__count(&counters(request)->reset.write_timeout);

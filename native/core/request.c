@@ -125,16 +125,13 @@ void valk__request_stop_receiving(valk_request_t *request) {
   valk__deadline_stop(&request->rate);
 }
 
-/* The peer's time begins as its window opens: what it could not send is no fault of its own
- * (specification, section 5). */
-void valk__request_restart_receiving(valk_request_t *request) {
+/* What the peer could not send is no fault of its own (specification, section 5). */
+void valk__request_window_opened(valk_request_t *request) {
   valk_thread_t *thread = request->thread;
+  request->shut_ms += valk__now_ms(thread) - request->shut_since_ms;
+  request->shut_since_ms = 0;
   if (valk__listed(&request->receiving.link))
     valk__deadline_start(thread, VALK_DEADLINE_BODY, &request->receiving);
-  if (valk__listed(&request->rate.link)) {
-    request->rate_bytes = 0;
-    valk__deadline_start(thread, VALK_DEADLINE_RATE, &request->rate);
-  }
 }
 
 void valk__request_release_body_place(valk_request_t *request) {
@@ -457,6 +454,8 @@ static void on_data(void *data, void *stream, const uint8_t *bytes, size_t lengt
     thread->consumers_called = true;
     request->unconsumed += length;
     valk__upload_received(request, length);
+    if (request->shut_since_ms == 0 && valk_h2_is_shut(connection->h2, request->stream_id))
+      request->shut_since_ms = valk__now_ms(thread);
     if (request->consumer->on_body(request->consumer->data, request, bytes, length) != 0) {
       valk__request_limit(request, 503, "The server is short of memory.\n",
                           &thread->counters.rejected.memory);
@@ -597,10 +596,9 @@ static ssize_t on_read(void *data, void *stream, uint8_t *out, size_t room, bool
       request->out_last = NULL;
     valk_buffer_free(system, buffer);
   }
-  if (filled > 0)
-    connection->data_ms = valk__now_ms(connection->thread);
+  connection->data_bytes += filled;
   if (valk__listed(&request->stall.link))
-    valk__deadline_start(connection->thread, VALK_DEADLINE_STALL, &request->stall);
+    valk__request_begin_stall(request);
   bool left = request->fixed_length > 0 || request->out_first != NULL;
   if (left)
     return (ssize_t) filled;
