@@ -363,6 +363,7 @@ void valk_request_consume(valk_request_t *request, size_t bytes) {
   if (request->connection == NULL || request->ended || request->ignore_body)
     return;
   valk_h2_t *h2 = request->connection->h2;
+  valk__request_note_shut(request); /* the acknowledgement of our SETTINGS may have shut it too */
   valk__upload_consumed(request, bytes);
   valk_h2_consume_stream(h2, request->stream_id, bytes);
   if (request->shut_since_ms != 0 && !valk_h2_is_shut(h2, request->stream_id))

@@ -562,6 +562,8 @@ void valk__request_reply_text(valk_request_t *request, uint16_t status, const ch
 void valk__request_too_large(valk_request_t *request, valk_counter_t *cause);
 void valk__request_drop_answer(valk_request_t *request);
 void valk__request_stop_receiving(valk_request_t *request);
+/* Its peer may not send, and may again: the body's deadlines leave out the time between. */
+void valk__request_note_shut(valk_request_t *request);
 void valk__request_window_opened(valk_request_t *request);
 /* Its peer has something to take from now on. */
 void valk__request_begin_stall(valk_request_t *request);

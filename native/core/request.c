@@ -125,6 +125,11 @@ void valk__request_stop_receiving(valk_request_t *request) {
   valk__deadline_stop(&request->rate);
 }
 
+void valk__request_note_shut(valk_request_t *request) {
+  if (request->shut_since_ms == 0 && valk_h2_is_shut(request->connection->h2, request->stream_id))
+    request->shut_since_ms = valk__now_ms(request->thread);
+}
+
 /* What the peer could not send is no fault of its own (specification, section 5). */
 void valk__request_window_opened(valk_request_t *request) {
   valk_thread_t *thread = request->thread;
@@ -454,8 +459,7 @@ static void on_data(void *data, void *stream, const uint8_t *bytes, size_t lengt
     thread->consumers_called = true;
     request->unconsumed += length;
     valk__upload_received(request, length);
-    if (request->shut_since_ms == 0 && valk_h2_is_shut(connection->h2, request->stream_id))
-      request->shut_since_ms = valk__now_ms(thread);
+    valk__request_note_shut(request);
     if (request->consumer->on_body(request->consumer->data, request, bytes, length) != 0) {
       valk__request_limit(request, 503, "The server is short of memory.\n",
                           &thread->counters.rejected.memory);

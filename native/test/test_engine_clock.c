@@ -262,6 +262,48 @@ TEST(health_holds_after_the_machine_stood_still) {
   rig_stop(&rig);
 }
 
+/* ---- uploads ---- */
+
+static void stream_mode(valk_server_options_t *options) {
+  options->stream_bodies = true;
+}
+
+TEST(the_time_of_a_window_that_is_shut_is_not_the_peers) {
+  valk_config_t config = rig_config();
+  config.body_timeout_ms = 30000;
+  config.min_body_rate = 0;
+  rig_start(&rig, &config, stream_mode);
+  atomic_store(&rig.claims, true);
+  atomic_store(&rig.keeps_body, true);
+  client_t client;
+  ASSERT(client_open(&client, rig.port, NULL));
+  size_t stream = client_request(&client, "POST", "/hold", NULL, 1 << 20);
+  /* As much as its window lets it, and what more the engine says by then. */
+  for (size_t left = 0, rounds = 0; rounds < 3; rounds++) {
+    unsigned acks = client.ping_acks;
+    client_ping(&client);
+    while (client.ping_acks == acks)
+      client_pump(&client, 20);
+    client_pump(&client, 20);
+    if (client.streams[stream].send_left != left)
+      rounds = 0;
+    left = client.streams[stream].send_left;
+  }
+  RIG_UNTIL(atomic_load(&rig.kept_bytes) == (1u << 20) - client.streams[stream].send_left);
+  ASSERT_GT(client.streams[stream].send_left, 0u);
+  jump(29000);
+  rig_consume(&rig);
+  RIG_UNTIL(atomic_load(&rig.kept_bytes) == 0);
+  jump(20000); /* 49 s since its last byte, 20 since it may send more */
+  uv_sleep(300);
+  rig_release(&rig);
+  ASSERT(client_wait(&client, stream, 30000));
+  ASSERT_EQ(client.streams[stream].status, 200);
+  ASSERT_EQ(rig_stats(&rig).request.timeouts_408, 0);
+  client_close(&client);
+  rig_stop(&rig);
+}
+
 /* ---- answers ---- */
 
 /* The first answer has the connection's socket for longer than either may stand still. */

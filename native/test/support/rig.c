@@ -313,7 +313,11 @@ static int on_body(void *data, valk_request_t *request, const uint8_t *bytes, si
     memcpy(buffer->data, bytes, length);
     valk_request_write(request, buffer);
   }
-  valk_request_consume(request, length);
+  if (atomic_load(&rig->keeps_body)) {
+    atomic_fetch_add(&rig->kept_bytes, (unsigned) length);
+  } else {
+    valk_request_consume(request, length);
+  }
   return 0;
 }
 
@@ -356,6 +360,8 @@ static void on_wake(void *data, unsigned thread) {
       continue;
     if (atomic_load(&rig->unpin))
       valk_request_reclaim(request);
+    if (!atomic_load(&rig->keeps_body) && atomic_load(&rig->kept_bytes) > 0)
+      valk_request_consume(request, atomic_exchange(&rig->kept_bytes, 0));
     if (!take)
       continue;
     unhold(rig, held.handle);
@@ -500,6 +506,12 @@ void rig_start(rig_t *rig, const valk_config_t *config,
 
 void rig_release(rig_t *rig) {
   atomic_store(&rig->releasing, true);
+  for (unsigned i = 0; i < rig->system->thread_count; i++)
+    valk_system_wake(rig->system, i);
+}
+
+void rig_consume(rig_t *rig) {
+  atomic_store(&rig->keeps_body, false);
   for (unsigned i = 0; i < rig->system->thread_count; i++)
     valk_system_wake(rig->system, i);
 }

@@ -46,7 +46,9 @@ typedef struct {
   atomic_bool unpin;
   atomic_ullong last_turn;  /* 0: now, always */
   atomic_bool answers_poke; /* by a turn */
-  uv_thread_t host;         /* of a system without threads */
+  atomic_bool keeps_body;   /* of the one request that is held: rig_consume */
+  atomic_uint kept_bytes;
+  uv_thread_t host; /* of a system without threads */
   uv_sem_t started, done;
   int word; /* an eventfd: there is a task */
   void (*task)(void *argument);
@@ -70,6 +72,8 @@ void rig_call(rig_t *rig, void (*task)(void *argument), void *argument);
 void rig_release(rig_t *rig);
 /* Waits until |count| requests are held; false after 10 s. */
 bool rig_wait_held(rig_t *rig, unsigned count);
+/* Takes what was kept, and all that follows. */
+void rig_consume(rig_t *rig);
 unsigned rig_held_now(rig_t *rig);
 void rig_stop(rig_t *rig); /* graceful, 10 s, then free; asserts that all pools are empty */
 void rig_end(rig_t *rig);  /* at once */
