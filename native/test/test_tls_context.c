@@ -29,9 +29,7 @@ static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **sess
   ASSERT_EQ(resumed, SSL_session_reused(peer.client) != 0);
   if (peer.session || resumed) {
     /* TLS 1.2 clients are told of no session when a resumption renews its ticket. */
-    SSL_SESSION_free(*session);
-    *session = version == TLS1_3_VERSION ? peer.session : SSL_get1_session(peer.client);
-    peer.session = version == TLS1_3_VERSION ? NULL : peer.session;
+    peer_keep_session(&peer, version, session);
   }
   peer_close(&peer);
   return resumed;

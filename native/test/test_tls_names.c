@@ -164,9 +164,7 @@ static bool comes_in(valk_tls_context_t *context, int version, const char *serve
   bool in = valk_tls_handshaken(peer.tls);
   if (in) {
     peer_echo(&peer, "in");
-    SSL_SESSION_free(*session);
-    *session = version == TLS1_3_VERSION ? peer.session : SSL_get1_session(peer.client);
-    peer.session = version == TLS1_3_VERSION ? NULL : peer.session;
+    peer_keep_session(&peer, version, session);
   }
   peer_close(&peer);
   return in;
@@ -408,9 +406,7 @@ static bool resumes(valk_tls_context_t *context, int version, SSL_SESSION **sess
   ASSERT_TRUE(peer_shake_hands(&peer));
   peer_echo(&peer, "so that the ticket comes");
   bool resumed = valk_tls_resumed(peer.tls);
-  SSL_SESSION_free(*session);
-  *session = version == TLS1_3_VERSION ? peer.session : SSL_get1_session(peer.client);
-  peer.session = version == TLS1_3_VERSION ? NULL : peer.session;
+  peer_keep_session(&peer, version, session);
   peer_close(&peer);
   return resumed;
 }

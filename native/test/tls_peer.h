@@ -207,6 +207,14 @@ static inline int peer_open(peer_t *peer, valk_tls_context_t *context,
   return result;
 }
 
+/* Replaces |*session| by the newest that the client has, which it may use beyond this connection.
+ */
+static inline void peer_keep_session(peer_t *peer, int version, SSL_SESSION **session) {
+  SSL_SESSION_free(*session);
+  *session = version == TLS1_3_VERSION ? peer->session : SSL_get1_session(peer->client);
+  peer->session = version == TLS1_3_VERSION ? NULL : peer->session;
+}
+
 static inline void peer_close(peer_t *peer) {
   peer_enter(peer);
   valk_tls_free(peer->tls);
